@@ -1,0 +1,1 @@
+"""The IR: what an attention program is once it is data."""

@@ -1,0 +1,1 @@
+"""Formulas in any notation: which parts get a name, precedence, rows and their channels."""
