@@ -1,0 +1,1 @@
+"""The language: how a person writes an attention program in Python."""
