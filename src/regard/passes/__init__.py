@@ -1,0 +1,1 @@
+"""Passes: IR to IR, and IR to facts, one a file."""

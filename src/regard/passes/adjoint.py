@@ -1,0 +1,118 @@
+"""The adjoint sweeps of a lowered program: which expressions give every leaf's gradient.
+
+Backward runs, for each query row: `finish` (the summed row's adjoint), `inverses` (what each
+normaliser receives, one more sweep unless the weights are a single term), `rows` (what the row
+sums, sinks and observed values receive), then `pairs` (what the leaves receive at each pair).
+New holes: grad (the output's adjoint), do (the summed row's), gr:a (r's), g:lse:a (an observed
+value's), gs:a and gx:a (a row sum's), gw (the dense weights').
+Leaves to others: the derivatives (`differentiate`) and running the sweeps (the backends).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from regard.ir import nodes as n
+from regard.passes.build import both, call, mul, neg
+from regard.passes.differentiate import Adjoint, Gradient, differentiate
+from regard.passes.lower import Lowered, LoweredTerm
+
+GRAD = n.Hole("grad", "bhic")
+SUMMED_GRAD = n.Hole("do", "bhic")
+WEIGHTS_GRAD = n.Hole("gw", "bhij")
+ALIVE = n.Hole("alive", "bhi", "bool")
+
+
+@dataclass(frozen=True)
+class Adjoints:
+    """The gradient of a program, sweep by sweep.
+
+    Attributes:
+        finish: Leaves and the summed row, from `grad`; None if the program has no finish.
+        inverses: The hole gr:a of each normalised term, as pair expressions already reduced over j.
+        rows: Leaves and row sums, from gr:a and the observed values' adjoints.
+        pairs: Leaves, at each pair.
+    """
+
+    finish: Gradient | None
+    inverses: dict[str, n.Node]
+    rows: Gradient
+    pairs: Gradient
+
+
+def derive_adjoints(
+    lowered: Lowered, wanted: Iterable[n.Node], dense_weights: bool = False
+) -> Adjoints:
+    """Differentiate a lowered program.
+
+    Args:
+        lowered: The program as sweeps.
+        wanted: The leaves whose gradient is asked for.
+        dense_weights: Whether the dense weights are observed and receive an adjoint.
+
+    Returns:
+        The adjoint sweeps.
+    """
+    leaves = set(wanted)
+    finish = None
+    if lowered.finish is not None:
+        finish = differentiate({lowered.finish: Adjoint(GRAD, ALIVE)}, leaves | {n.SUMMED})
+    weights = _weights_adjoints(lowered, dense_weights)
+    inverses: dict[n.Node, LoweredTerm] = {
+        term.hole("r"): term for term in lowered.terms if term.total is not None
+    }
+    swept = differentiate(weights, inverses).dense
+    return Adjoints(
+        finish=finish,
+        inverses={f"gr:{inverses[hole].name}": value for hole, value in swept.items()},
+        rows=_row_adjoints(lowered, leaves),
+        pairs=_pair_adjoints(lowered, weights, leaves),
+    )
+
+
+def _weights_adjoints(lowered: Lowered, dense_weights: bool) -> dict[n.Node, Adjoint]:
+    received = n.Reduce(mul(SUMMED_GRAD, lowered.values), "c")
+    weights = {lowered.weights: Adjoint(received, lowered.seen)}
+    if dense_weights:
+        clean = Adjoint(WEIGHTS_GRAD, lowered.seen)
+        found = weights.get(lowered.clean_weights)
+        weights[lowered.clean_weights] = clean if found is None else found.plus(clean)
+    return weights
+
+
+def _row_adjoints(lowered: Lowered, leaves: set[n.Node]) -> Gradient:
+    roots: dict[n.Node, Adjoint] = {}
+    for term in lowered.terms:
+        if term.total is not None:
+            # r is 1 / total, so total receives -r · r · gr; rows without a sum have r = 0.
+            r, spent = term.hole("r"), n.Hole(f"gd:{term.name}", "bhi")
+            roots[term.total] = Adjoint(mul(neg(spent), r), call("ne", r, 0))
+    for name, row in lowered.rows.items():
+        if not name.startswith("max:"):
+            hole, r = n.Hole(f"g:{name}", "bhi"), n.Hole("r:" + name.partition(":")[2], "bhi")
+            # A row that sees nothing has an lse of -inf, whose derivative is not 0 but inf.
+            given = Adjoint(hole, both(call("ne", hole, 0), call("ne", r, 0)))
+            roots[row] = roots[row].plus(given) if row in roots else given
+    sums = {n.Hole(name, "bhi") for term in lowered.terms for name in term.sums}
+    # An observed value may read r itself, whose own adjoint then grows: r is expanded first.
+    inverse = {term.hole("r"): term.inverse for term in lowered.terms if term.inverse is not None}
+    expanded = {_replace(root, inverse): adjoint for root, adjoint in roots.items()}
+    return differentiate(expanded, leaves | sums)
+
+
+def _replace(root: n.Node, new: dict) -> n.Node:
+    return n.rewrite(root, lambda node: new.get(node))
+
+
+def _pair_adjoints(
+    lowered: Lowered, weights: dict[n.Node, Adjoint], leaves: set[n.Node]
+) -> Gradient:
+    roots = dict(weights)
+    for term in lowered.terms:
+        for name, body in term.sums.items():
+            given = Adjoint(n.Hole("g" + name, "bhi"), term.hole("seen"))
+            roots[body] = roots[body].plus(given) if body in roots else given
+    spread = Adjoint(mul(lowered.weights, SUMMED_GRAD), lowered.seen)
+    roots[lowered.values] = (
+        roots[lowered.values].plus(spread) if lowered.values in roots else spread
+    )
+    return differentiate(roots, leaves)
