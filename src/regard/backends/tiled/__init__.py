@@ -1,0 +1,82 @@
+"""The portable backend: plain torch, tile by tile, on any device, in memory O(N · tile)."""
+
+from torch import Tensor
+
+from regard.backends.base import Request, register
+from regard.backends.tiled.backward import run_backward
+from regard.backends.tiled.forward import run_forward
+from regard.backends.tiled.kernel import Kernel, compile_kernel
+from regard.ir import nodes as n
+from regard.ir.bound import Bound
+
+
+class TiledBackend:
+    """Runs a program by sweeps over tiles of pairs, and its derived gradient likewise."""
+
+    name = "tiled"
+    differentiable = False
+
+    def supports(self, request: Request) -> str | None:
+        """Return None if the backend can run this, else the reason why not.
+
+        Args:
+            request: The kind of call.
+
+        Returns:
+            A reason, or None.
+        """
+        for node in n.walk(request.root):
+            if isinstance(node, n.Entmax):
+                return (
+                    "entmax needs a row threshold, found by a sweep this backend does not have yet"
+                )
+            if isinstance(node, n.TopK):
+                return (
+                    "topk needs the row's k-th score, found by a sweep this backend does not have "
+                    "yet"
+                )
+        return None
+
+    def compile(self, request: Request) -> Kernel:
+        """Return the program as sweeps.
+
+        Args:
+            request: The kind of call.
+
+        Returns:
+            The kernel.
+        """
+        return compile_kernel(request)
+
+    def forward(
+        self, kernel: Kernel, bound: Bound
+    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        """Run the program.
+
+        Args:
+            kernel: From `compile`.
+            bound: The call.
+
+        Returns:
+            The outputs by name, in computing dtype, and what `backward` needs.
+        """
+        return run_forward(kernel, bound)
+
+    def backward(
+        self, kernel: Kernel, bound: Bound, saved: list[dict[str, Tensor]], grads: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Run the derived gradient.
+
+        Args:
+            kernel: From `compile`.
+            bound: The call.
+            saved: From `forward`.
+            grads: What each output receives, by name.
+
+        Returns:
+            The gradients of the wanted tensors, by name.
+        """
+        return run_backward(kernel, bound, saved, grads)
+
+
+register(TiledBackend())

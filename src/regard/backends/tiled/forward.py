@@ -1,0 +1,274 @@
+"""The forward sweeps: row sums with a running maximum, then weights and the summed row.
+
+For each range of query rows: one sweep over the key ranges finds m and the row sums of every term,
+a second one adds weights · values. With a single key range both share every value.
+Leaves to others: expressions (`evaluate`), the choice of ranges (`kernel`).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from regard.backends.tiled.kernel import Kernel, key_ranges, query_ranges
+from regard.backends.values.evaluate import Cache, Evaluator
+from regard.backends.values.layout import Tile
+from regard.ir import nodes as n
+from regard.ir.bound import Bound
+from regard.passes.lower import LoweredTerm
+
+
+class Sweep:
+    """One pass over a call's tiles, with what is shared between them.
+
+    Args:
+        kernel: The compiled program.
+        bound: The call.
+    """
+
+    def __init__(self, kernel: Kernel, bound: Bound) -> None:
+        self.kernel, self.bound = kernel, bound
+        self.key_caches: dict[int, dict] = {}
+        self.call_holes = {
+            name: self._key_max(node.rows) for name, node in kernel.key_maxima.items()
+        }
+
+    def tiles(self, i0: int, i1: int, holes: dict[str, Tensor], query: dict) -> Iterator[Evaluator]:
+        """Yield an evaluator for each key range, keeping what key rows allow to keep."""
+        for j0, j1 in key_ranges(self.kernel, self.bound):
+            cache = Cache(query, self.key_caches.setdefault(j0, {}), {})
+            yield Evaluator(self.bound, Tile(i0, i1, j0, j1), holes, cache)
+
+    def row(self, i0: int, i1: int, holes: dict[str, Tensor], query: dict) -> Evaluator:
+        """Return an evaluator for row expressions, which read no key."""
+        return Evaluator(self.bound, Tile(i0, i1, 0, 0), holes, Cache(query, {}, {}))
+
+    def _key_max(self, rows: n.Node) -> Tensor:
+        best = None
+        for j0, j1 in key_ranges(self.kernel, self.bound):
+            at = Evaluator(
+                self.bound,
+                Tile(0, 0, j0, j1),
+                {},
+                Cache({}, self.key_caches.setdefault(j0, {}), {}),
+            )
+            value = at.real(rows)
+            present = key_exists(at)
+            # A key that is NaN or infinite may be hidden; it must not decide for the others.
+            counted = value.isfinite() if present is None else value.isfinite() & present
+            top = torch.where(counted, value, -torch.inf).amax(3, keepdim=True)
+            best = top if best is None else torch.maximum(best, top)
+        assert best is not None
+        return finite_shift(best)
+
+
+def key_exists(at: Evaluator) -> Tensor | None:
+    """Return whether the tile's key rows exist, (B, 1, 1, keys, 1), or None if all do."""
+    lengths = at.bound.key_lengths
+    return None if lengths is None else at.index("row_j") < lengths.view(-1, 1, 1, 1, 1)
+
+
+def query_exists(at: Evaluator) -> Tensor | None:
+    """Return whether the tile's query rows exist, (B, 1, rows, 1, 1), or None if all do."""
+    lengths = at.bound.query_lengths
+    return None if lengths is None else at.index("row_i") < lengths.view(-1, 1, 1, 1, 1)
+
+
+def admitted(at: Evaluator, term: LoweredTerm) -> Tensor:
+    """Return whether a pair of the tile exists and the term's `where` admits it, (.., i, j, 1)."""
+    shape = (1, 1, at.sizes["i"], at.sizes["j"], 1)
+    found = torch.ones((1, 1, 1, 1, 1), dtype=torch.bool, device=at.bound.q.device).expand(shape)
+    exists = at.exists()
+    if exists is not None:
+        found = found & exists
+    return found if term.where is None else found & at.condition(term.where)
+
+
+def see(at: Evaluator, terms: tuple[LoweredTerm, ...]) -> None:
+    """Put every term's "seen" into the evaluator's holes for this tile."""
+    for term in terms:
+        seen = admitted(at, term)
+        if term.score is not None:
+            seen = seen & (at.real(term.score) != -torch.inf)
+        at.holes[f"seen:{term.name}"] = seen
+
+
+def count_visible(sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], query: dict) -> None:
+    """Count the keys each counted term's `where` admits."""
+    for term in (term for term in sweep.kernel.lowered.terms if term.counted):
+        total: Tensor | int = 0
+        for at in sweep.tiles(i0, i1, dict(sweep.call_holes), query):
+            seen = admitted(at, term)
+            total = total + seen.sum(3, keepdim=True)
+        assert isinstance(total, Tensor)
+        rows[f"n:{term.name}"] = total
+
+
+def _raise_maximum(at: Evaluator, term: LoweredTerm, rows: dict[str, Tensor]) -> None:
+    """Raise m to this tile's largest exponent and rescale the row sums found so far."""
+    name, seen = f"m:{term.name}", at.holes[f"seen:{term.name}"]
+    before = rows[name]
+    top = before
+    for exponent in term.exponents:
+        value = torch.where(seen, at.real(exponent).detach(), -torch.inf)
+        top = torch.maximum(top, value.amax(3, keepdim=True))
+    if at.tile.j0 > 0:
+        # A row that saw nothing yet has sums of 0, whatever it moves by.
+        moved = torch.where((before == top) | (before == -torch.inf), 0.0, before - top)
+        if f"x:{term.name}" in term.sums:
+            rows[f"x:{term.name}"] = rows[f"x:{term.name}"] + moved * rows[f"s:{term.name}"]
+        for total in term.sums:
+            rows[total] = rows[total] * moved.exp()
+    rows[name] = top
+    at.holes[name] = finite_shift(top)
+
+
+def finite_shift(m: Tensor) -> Tensor:
+    """Return m, or 0 for a row that sees nothing."""
+    return torch.where(m == -torch.inf, 0.0, m)
+
+
+def _start(term: LoweredTerm, at: Evaluator) -> Tensor:
+    """Return m before any key: the sink, 0 where constants take part, else -inf."""
+    shape = (at.bound.batch, at.bound.heads, at.sizes["i"], 1, 1)
+    device, dtype = at.bound.q.device, at.bound.compute_dtype
+    if term.sink is not None:
+        return at.real(term.sink).detach().expand(shape)
+    return torch.full(shape, 0.0 if term.floor_zero else -torch.inf, dtype=dtype, device=device)
+
+
+def sum_rows(
+    sweep: Sweep, i0: int, i1: int, query: dict
+) -> tuple[dict[str, Tensor], Evaluator | None]:
+    """Find every term's m, row sums and r in a range of query rows.
+
+    Args:
+        sweep: The call.
+        i0: The first query row.
+        i1: The row after the last.
+        query: Values kept for these query rows.
+
+    Returns:
+        The row holes, and the tile's evaluator if there is a single one (its values still hold).
+    """
+    lowered = sweep.kernel.lowered
+    rows: dict[str, Tensor] = dict(sweep.call_holes)
+    count_visible(sweep, i0, i1, rows, query)
+    start = sweep.row(i0, i1, rows, query)
+    for term in lowered.terms:
+        if term.exponents:
+            rows[f"m:{term.name}"] = _start(term, start)
+    only = None
+    for at in sweep.tiles(i0, i1, {}, query):
+        at.holes.update(rows)
+        see(at, lowered.terms)
+        for term in lowered.terms:
+            if term.exponents:
+                _raise_maximum(at, term, rows)
+            for name in term.sums:
+                part = at(sweep.kernel.row_sums[name])
+                rows[name] = part if at.tile.j0 == 0 else rows[name] + part
+        if sweep.kernel.finish:
+            found = at.condition(lowered.seen).any(3, keepdim=True)
+            rows["alive"] = found if at.tile.j0 == 0 else rows["alive"] | found
+        only = at
+    _finish_rows(sweep, i0, i1, rows, query)
+    single = len(list(key_ranges(sweep.kernel, sweep.bound))) == 1
+    return rows, only if single else None
+
+
+def _finish_rows(sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], query: dict) -> None:
+    for term in sweep.kernel.lowered.terms:
+        if term.exponents:
+            top = rows[f"m:{term.name}"]
+            rows[f"top:{term.name}"], rows[f"m:{term.name}"] = top, finite_shift(top)
+    at = sweep.row(i0, i1, rows, query)
+    exists = query_exists(at)
+    for term in sweep.kernel.lowered.terms:
+        if term.inverse is not None:
+            # A row that does not exist may have a sink or offset of NaN, which must not spread.
+            r = at.real(term.inverse)
+            r = r if exists is None else torch.where(exists, r, 0.0)
+            shape = (sweep.bound.batch, sweep.bound.heads, i1 - i0, 1, 1)
+            rows[f"r:{term.name}"] = r.expand(shape)
+
+
+def observed_rows(
+    sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], query: dict
+) -> dict[str, Tensor]:
+    """Return the observed row values of a range of query rows, (B, H, rows)."""
+    found = {}
+    at = sweep.row(i0, i1, rows, query)
+    exists = query_exists(at)
+    for name, expression in sweep.kernel.lowered.rows.items():
+        what, _, term = name.partition(":")
+        value = rows[f"top:{term}"] if what == "max" else at.real(expression)
+        if exists is not None:
+            value = torch.where(exists, value, -torch.inf if what in ("lse", "max") else 0.0)
+        found[name] = value.expand(sweep.bound.batch, sweep.bound.heads, i1 - i0, 1, 1)[..., 0, 0]
+    return found
+
+
+def sum_values(
+    sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], only: Evaluator | None, query: dict
+) -> Tensor:
+    """Return the summed row of a range of query rows, (B, H, rows, 1, E)."""
+    lowered = sweep.kernel.lowered
+    total = None
+    tiles = [only] if only is not None else sweep.tiles(i0, i1, {}, query)
+    for at in tiles:
+        at.holes.update(rows)
+        if at is not only:
+            see(at, lowered.terms)
+        part = at(sweep.kernel.summed)
+        total = part if total is None else total + part
+    assert total is not None
+    return total.expand(sweep.bound.batch, sweep.bound.heads, i1 - i0, 1, total.shape[-1])
+
+
+def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """Run a program.
+
+    Args:
+        kernel: The compiled program.
+        bound: The call.
+
+    Returns:
+        The outputs by name, and what `run_backward` needs for each range of query rows: row values
+        and the summed row.
+    """
+    sweep = Sweep(kernel, bound)
+    parts: list[dict[str, Tensor]] = []
+    saved: list[dict[str, Tensor]] = []
+    for i0, i1 in query_ranges(kernel, bound):
+        query: dict = {}
+        rows, only = sum_rows(sweep, i0, i1, query)
+        summed = sum_values(sweep, i0, i1, rows, only, query)
+        output = summed if kernel.finish is None else _finished(sweep, i0, i1, rows, summed, query)
+        found = {"output": output.squeeze(3), **observed_rows(sweep, i0, i1, rows, query)}
+        if kernel.dense_weights:
+            found["weights"] = _dense_weights(sweep, i0, i1, rows, query)
+        parts.append(found)
+        saved.append(
+            {name: value for name, value in rows.items() if name not in sweep.call_holes}
+            | {"summed": summed}
+        )
+    outputs = {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
+    return outputs, saved
+
+
+def _finished(sweep: Sweep, i0: int, i1: int, rows: dict, summed: Tensor, query: dict) -> Tensor:
+    at = sweep.row(i0, i1, {**rows, "summed": summed}, query)
+    assert sweep.kernel.finish is not None
+    alive = rows["alive"]
+    return torch.where(alive, at.real(sweep.kernel.finish), 0.0).expand(*summed.shape[:4], -1)
+
+
+def _dense_weights(sweep: Sweep, i0: int, i1: int, rows: dict, query: dict) -> Tensor:
+    blocks = []
+    for at in sweep.tiles(i0, i1, {}, query):
+        at.holes.update(rows)
+        see(at, sweep.kernel.lowered.terms)
+        shape = (sweep.bound.batch, sweep.bound.heads, at.sizes["i"], at.sizes["j"])
+        blocks.append(at.real(sweep.kernel.lowered.clean_weights).squeeze(-1).expand(shape))
+    return torch.cat(blocks, dim=3)
