@@ -1,0 +1,1 @@
+"""Operations: run a program on tensors, and say how it would run."""
