@@ -1,0 +1,178 @@
+"""The run folder: what lies where, who may begin one and who may continue it."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regard.errors import TaskError
+from regard.modes import Mode, load_mode, save_mode
+from regard.tasks.task_file import Task, load_task, save_task
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what.
+
+    Attributes:
+        path: The folder itself.
+    """
+
+    path: Path
+
+    @property
+    def task(self) -> Path:
+        """The resolved task file."""
+        return self.path / "task.yaml"
+
+    @property
+    def model(self) -> Path:
+        """The model, its tokenizer and its mode."""
+        return self.path / "model"
+
+    @property
+    def mode(self) -> Path:
+        """The mode; there is none for plain attention."""
+        return self.model / "mode.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The scores; their being there means that the run is finished."""
+        return self.path / "metrics.json"
+
+    @property
+    def log(self) -> Path:
+        """Losses and validation scores, a JSON object a line."""
+        return self.path / "log.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """The held-out pairs and their translations."""
+        return self.path / "samples.tsv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What the run can be continued from."""
+        return self.path / "checkpoints"
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the latest complete checkpoint.
+
+        Returns:
+            Its folder, or None.
+        """
+        # Written last, so a checkpoint without it was cut short.
+        complete = [state.parent for state in self.checkpoints.glob("*/trainer_state.json")]
+        return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+    def read_task(self) -> Task:
+        """Return the task of the run.
+
+        Returns:
+            The task.
+
+        Raises:
+            TaskError: If this is no run folder.
+        """
+        if not self.task.is_file():
+            raise TaskError(f"{self.path}: there is no run here; it would hold a task.yaml")
+        return load_task(self.task)
+
+    def finished_model(self) -> Path:
+        """Return the folder of the trained model.
+
+        Returns:
+            The folder.
+
+        Raises:
+            TaskError: If the run has not finished.
+        """
+        if not self.metrics.is_file():
+            raise TaskError(f"{self.path}: this run is not finished; continue it with --resume")
+        return self.model
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write the scores.
+
+        Args:
+            metrics: Plain data.
+        """
+        text = json.dumps(metrics, indent=1, ensure_ascii=False)
+        self.metrics.write_text(text + "\n", encoding="utf-8")
+
+
+def begin_run(path: str | os.PathLike, task: Task, mode: Mode | None) -> RunFolder:
+    """Make the folder of a new run and write what it is about to do.
+
+    Args:
+        path: Where; there must be nothing yet.
+        task: The task.
+        mode: Its mode.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TaskError: If there is something already.
+    """
+    folder = RunFolder(Path(path))
+    if folder.path.exists() and not folder.path.is_dir():
+        raise TaskError(f"{path}: this is a file; a run needs a folder")
+    if folder.path.is_dir() and (names := sorted(os.listdir(path))):
+        raise TaskError(
+            f"{path}: the folder is not empty, it holds {', '.join(names[:3])}"
+            f"{', …' if len(names) > 3 else ''}; choose another with --run, or continue the run "
+            "that is there with --resume"
+        )
+    folder.model.mkdir(parents=True)
+    if mode is not None:
+        save_mode(mode, folder.mode)
+    save_task(_resolved(task, mode, folder), folder.task)
+    return folder
+
+
+def _resolved(task: Task, mode: Mode | None, folder: RunFolder) -> Task:
+    """Return the task as the run keeps it: its mode is the one in the folder."""
+    own = None if mode is None else str(folder.mode.relative_to(folder.path))
+    return task.model_copy(update={"mode": own})
+
+
+def continue_run(path: str | os.PathLike, task: Task, mode: Mode | None) -> RunFolder:
+    """Return the folder of a run that stopped.
+
+    Args:
+        path: Where it is.
+        task: The task, which must still say what it said when the run began.
+        mode: Its mode, likewise.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TaskError: If there is nothing to continue, or the task has changed.
+    """
+    folder = RunFolder(Path(path))
+    begun = folder.read_task()
+    if folder.metrics.is_file():
+        raise TaskError(f"{path}: this run is finished; its scores are in {folder.metrics.name}")
+    changes = list(_changes(begun.model_dump(), task.model_dump()))
+    before = load_mode(folder.mode).hash if folder.mode.is_file() else None
+    if before != (None if mode is None else mode.hash):
+        changes.append("the programs of its mode are others")
+    if changes:
+        raise TaskError(
+            f"{path}: the task has changed since this run began: {'; '.join(changes)}. "
+            "Undo that, or begin another run with --run"
+        )
+    return folder
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[str]:
+    """Yield the settings that differ; the mode is compared by its programs instead."""
+    for key, value in now.items():
+        if isinstance(value, dict) and isinstance(before[key], dict):
+            yield from _changes(before[key], value, f"{place}{key}.")
+        elif value != before[key] and f"{place}{key}" != "mode":
+            yield f"{place}{key} was {before[key]!r} and is {value!r}"

@@ -1,0 +1,208 @@
+"""Who watches a run: the log file, the progress bar, and the one who stops it when asked to."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+# The trainer's names for what we log, and ours.
+_LOGGED = {
+    "loss": "loss",
+    "learning_rate": "lr",
+    "grad_norm": "grad_norm",
+    "eval_loss": "valid_loss",
+    "eval_bleu": "valid_bleu",
+    "eval_chrf": "valid_chrf",
+}
+
+
+class LogFile(TrainerCallback):
+    """Writes losses and validation scores, a JSON object a line, and the seconds so far."""
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        """Open the log of a run.
+
+        Args:
+            path: The file.
+            step: The step the run continues from; later lines are dropped.
+        """
+        self.path, self.began = path, time.monotonic()
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        self.seconds_before = json.loads(kept[-1])["seconds"] if kept else 0.0
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds trained so far, earlier sittings included."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
+        self.began = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a line at each checkpoint, so that a continued log averages over the same steps.
+
+        Args:
+            args: Unused.
+            state: Unused.
+            control: Takes the order.
+        """
+        control.should_log = control.should_log or control.should_save
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write a line.
+
+        Args:
+            args: Unused.
+            state: Knows the step.
+            control: Unused.
+            logs: What the trainer measured.
+        """
+        measured = logs or {}
+        found = {ours: measured[name] for name, ours in _LOGGED.items() if name in measured}
+        if not found:
+            return
+        line = {"step": state.global_step, "seconds": round(self.seconds, 2), **found}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class ProgressBar(TrainerCallback):
+    """Shows steps, the last loss and the last validation score."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Prepare the bar.
+
+        Args:
+            console: Where it is drawn; None is standard error.
+        """
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}  {task.fields[bleu]}"),
+            console=console or Console(stderr=True),
+        )
+        self.steps = self.bar.add_task("training", loss="", bleu="", total=None)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Draw the bar.
+
+        Args:
+            args: Unused.
+            state: Knows the steps.
+            control: Unused.
+        """
+        self.bar.update(self.steps, total=state.max_steps, completed=state.global_step)
+        self.bar.start()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Move the bar.
+
+        Args:
+            args: Unused.
+            state: Knows the step.
+            control: Unused.
+        """
+        self.bar.update(self.steps, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Show the last numbers.
+
+        Args:
+            args: Unused.
+            state: Unused.
+            control: Unused.
+            logs: What the trainer measured.
+        """
+        logs = logs or {}
+        if "loss" in logs:
+            self.bar.update(self.steps, loss=f"loss {logs['loss']:.2f}")
+        if "eval_bleu" in logs:
+            self.bar.update(self.steps, bleu=f"validation BLEU {logs['eval_bleu']:.1f}")
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Leave the bar as it stands."""
+        self.bar.stop()
+
+
+class StopWhenAsked(TrainerCallback):
+    """Ends the training after the step at hand, with a checkpoint, once `asked` is true."""
+
+    asked = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Save and stop, if asked.
+
+        Args:
+            args: Unused.
+            state: Unused.
+            control: Takes the orders.
+        """
+        if self.asked:
+            control.should_log = control.should_save = control.should_training_stop = True
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Take Ctrl-C as the question while this lasts; a second Ctrl-C ends everything at once.
+
+        Yields:
+            Nothing.
+        """
+        # Python lets only the main thread listen to signals.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def ask(*_: Any) -> None:
+            self.asked = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,187 @@
+"""The report of runs: their scores side by side, samples, programs, alignments and curves.
+
+Leaves to others: how a page looks (`view`), what a run folder holds (`folder`).
+"""
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from regard import hf
+from regard.modes import Mode, load_mode
+from regard.train.folder import RunFolder
+from regard.train.model import load_model
+from regard.view.alignment import draw_alignment
+from regard.view.picture import draw
+from regard.view.report import Alignment, Role, RunRecord, write_report
+
+ROLE_NAMES = {
+    "encoder": "encoder self-attention",
+    "decoder": "decoder self-attention",
+    "cross": "cross-attention",
+}
+SAMPLES, ALIGNMENTS = 8, 3
+# Shorter translations have too little to align, longer ones do not fit a page.
+FEWEST_WORDS = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One held-out pair and what a model made of it."""
+
+    source: str
+    reference: str
+    translation: str
+
+
+def write_run_report(
+    runs: Mapping[str, str | os.PathLike], path: str | os.PathLike, title: str, command: str = ""
+) -> None:
+    """Write one page about finished runs of the same data.
+
+    Args:
+        runs: Run folders by the name each goes by on the page, in order.
+        path: The HTML file.
+        title: The headline.
+        command: The command that made the runs.
+
+    Raises:
+        TaskError: If a run is not finished.
+        FileError: If a run folder is not whole, or the page cannot be written.
+    """
+    folders = {name: RunFolder(Path(folder)) for name, folder in runs.items()}
+    models = {name: load_model(folder.finished_model()) for name, folder in folders.items()}
+    metrics = {name: json.loads(folder.metrics.read_text()) for name, folder in folders.items()}
+    first, last = next(iter(folders.values())), list(folders)[-1]
+    samples = {name: _read_samples(folder) for name, folder in folders.items()}
+    record = RunRecord(
+        title=title,
+        summary=_summary(metrics),
+        roles=[role for folder in folders.values() for role in _roles(folder)],
+        settings=first.read_task().model_dump(mode="json"),
+        metrics=_scores(metrics),
+        curves={name: _curve(folder) for name, folder in folders.items()},
+        samples=_sample_rows(samples),
+        alignments=_alignments(*models[last], samples[last]),
+        environment=_environment(next(iter(metrics.values()))),
+        command=command,
+    )
+    write_report(record, path)
+
+
+def _summary(metrics: Mapping[str, dict[str, Any]]) -> str:
+    counts = next(iter(metrics.values()))["data"]
+    return (
+        f"Trained on {counts['train']} pairs of {counts['read']} read; "
+        f"scored on {counts['test']} held-out pairs whose sources were never trained on."
+    )
+
+
+def _scores(metrics: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    test = next(iter(metrics.values()))["test"]
+    rows: list[dict[str, Any]] = [
+        {"name": "copying the source", "BLEU": test["copy_bleu"], "chrF": test["copy_chrf"]}
+    ]
+    for name, found in metrics.items():
+        training = found["training"]
+        rows.append(
+            {
+                "name": name,
+                "BLEU": found["test"]["bleu"],
+                "chrF": found["test"]["chrf"],
+                "steps": training["steps"],
+                "seconds": training["seconds"],
+                "parameters": training["parameters"],
+            }
+        )
+    return rows
+
+
+def _roles(folder: RunFolder) -> list[Role]:
+    if not folder.mode.is_file():
+        return []
+    mode: Mode = load_mode(folder.mode)
+    return [
+        Role(
+            ROLE_NAMES[one.role], one.program.name, one.program.formula(), draw(one.program, 12, 12)
+        )
+        for one in mode.assignments
+    ]
+
+
+def _curve(folder: RunFolder) -> list[tuple[int, float, float]]:
+    lines = [json.loads(line) for line in folder.log.read_text(encoding="utf-8").splitlines()]
+    return [(line["step"], line["loss"], line["seconds"]) for line in lines if "loss" in line]
+
+
+def _read_samples(folder: RunFolder) -> list[Sample]:
+    with folder.samples.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
+        next(rows)
+        return [Sample(*row) for row in rows]
+
+
+def _sample_rows(samples: Mapping[str, Sequence[Sample]]) -> list[dict[str, str]]:
+    first = next(iter(samples.values()))
+    chosen = [k for k, one in enumerate(first) if len(one.source.split()) >= FEWEST_WORDS]
+    return [
+        {"source": first[k].source, "reference": first[k].reference}
+        | {name: found[k].translation for name, found in samples.items()}
+        for k in chosen[:SAMPLES]
+    ]
+
+
+def _alignments(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]
+) -> list[Alignment]:
+    chosen = [one for one in samples if len(one.source.split()) >= FEWEST_WORDS and one.translation]
+    found = []
+    for one in chosen[:ALIGNMENTS]:
+        weights, source, target = align(model, tokenizer, one.source, one.translation)
+        picture = draw_alignment(weights, source, target)
+        found.append(Alignment(f"{one.source} → {one.translation}", picture))
+    return found
+
+
+def align(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, translation: str
+) -> tuple[torch.Tensor, list[str], list[str]]:
+    """Return the cross-attention of a translation in the last layer, by head.
+
+    Args:
+        model: A translation model.
+        tokenizer: Its tokenizer.
+        source: A text.
+        translation: Its translation.
+
+    Returns:
+        Weights (heads, target tokens, source tokens): row t is what was read to write token t; the
+        source's tokens; the translation's.
+    """
+    inputs = tokenizer(source, return_tensors="pt")
+    written = tokenizer(translation, return_tensors="pt")["input_ids"]
+    # The decoder reads the start token and all tokens but the last to write all tokens.
+    start = torch.full((1, 1), model.config.decoder_start_token_id)
+    layers = hf.record_weights(
+        model,
+        "cross",
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        decoder_input_ids=torch.cat([start, written[:, :-1]], dim=1),
+    )
+    read = [tokenizer.convert_ids_to_tokens(int(one)) for one in inputs["input_ids"][0]]
+    wrote = [tokenizer.convert_ids_to_tokens(int(one)) for one in written[0]]
+    return layers[-1][0], [str(token) for token in read], [str(token) for token in wrote]
+
+
+def _environment(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    threads = metrics["training"]["threads"]
+    return {"machine": platform.machine(), "threads": threads, **metrics["versions"]}

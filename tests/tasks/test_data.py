@@ -1,0 +1,129 @@
+"""Reading pairs: what is accepted, and what each error says."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from regard.errors import DataError
+from regard.tasks.data import Pair, read_pairs
+
+
+def write(path, text):
+    data = text if isinstance(text, bytes) else text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz", "some.en-fr.tsv"])
+def test_columns_are_found_and_lines_counted_from_one(tmp_path, name):
+    path = write(tmp_path / name, "yes\toui\nno \t non\r\n")
+    assert read_pairs(path) == [Pair("yes", "oui", 1), Pair("no", "non", 2)]
+
+
+def test_columns_can_be_chosen(tmp_path):
+    path = write(tmp_path / "a.tsv", "1\toui\tyes\n2\tnon\tno\n")
+    assert read_pairs(path, 3, 2) == [Pair("yes", "oui", 1), Pair("no", "non", 2)]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_keys_are_found(tmp_path, name):
+    text = json.dumps({"en": "a\nline", "fr": "une\u00a0ligne", "more": 1})
+    assert read_pairs(write(tmp_path / name, text), "en", "fr") == [
+        Pair("a line", "une\u00a0ligne", 1)
+    ]
+
+
+def test_default_keys_are_source_and_target(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"source": "yes", "target": "oui"}\n')
+    assert read_pairs(path) == [Pair("yes", "oui", 1)]
+
+
+def test_mark_that_some_editors_write_is_no_part_of_the_text(tmp_path):
+    assert read_pairs(write(tmp_path / "a.tsv", b"\xef\xbb\xbfyes\toui\n"))[0].source == "yes"
+
+
+BROKEN = [
+    ("a.tsv", "", "a.tsv: the file is empty; it needs one pair of texts a line"),
+    (
+        "a.tsv",
+        "yes\toui\nno non\n",
+        "a.tsv, line 2: found 1 column, but column 2 is asked for; separate columns by one tab",
+    ),
+    (
+        "a.tsv",
+        "yes\toui\nno\tnon\tnein\n",
+        "a.tsv, line 2: found 3 columns, but the first line has 2; is there a tab too many or too "
+        "few?",
+    ),
+    (
+        "a.tsv",
+        "yes\toui\n\tnon\n",
+        "a.tsv, line 2: the source text is empty; fill it in or delete the line",
+    ),
+    (
+        "a.tsv",
+        "yes\t \n",
+        "a.tsv, line 1: the target text is empty; fill it in or delete the line",
+    ),
+    (
+        "a.tsv",
+        b"yes\toui\nd\xe9j\xe0\tvu\n",
+        "a.tsv, line 2: byte 2 is not UTF-8; save the file as UTF-8",
+    ),
+    ("a.txt", "yes\toui\n", "a.txt: the name should end in .tsv, .jsonl, .tsv.gz or .jsonl.gz"),
+    ("pairs", "yes\toui\n", "pairs: the name should end in .tsv, .jsonl, .tsv.gz or .jsonl.gz"),
+    (
+        "a.jsonl",
+        '{"source": "yes", "target": "oui"}\n{"source": \n',
+        "a.jsonl, line 2: this is not JSON (Expecting value: line 1 column 12 (char 11)); "
+        "a .jsonl holds one object a line",
+    ),
+    ("a.jsonl", "[1, 2]\n", "a.jsonl, line 1: expected an object, found list"),
+    (
+        "a.jsonl",
+        '{"sourse": "yes", "target": "oui"}\n',
+        "a.jsonl, line 1: there is no key 'source'; did you mean 'sourse'? known: sourse, target",
+    ),
+    (
+        "a.jsonl",
+        '{"source": "yes", "target": 1}\n',
+        "a.jsonl, line 1: 'target' should be text, found int",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), BROKEN)
+def test_broken_file_is_refused_with_its_place(tmp_path, name, text, message):
+    path = write(tmp_path / name, text)
+    with pytest.raises(DataError, match=f"^{re.escape(str(tmp_path / message))}$"):
+        read_pairs(path)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"no\.tsv: there is no such file; check data\.path$"):
+        read_pairs(tmp_path / "no.tsv")
+
+
+def test_folder_is_no_file(tmp_path):
+    (tmp_path / "a.tsv").mkdir()
+    with pytest.raises(DataError, match=r"a\.tsv: is a directory$"):
+        read_pairs(tmp_path / "a.tsv")
+
+
+@pytest.mark.parametrize("cut", [slice(0, 30), slice(5, None)])
+def test_damaged_gzip_is_refused(tmp_path, cut):
+    path = tmp_path / "a.tsv.gz"
+    path.write_bytes(gzip.compress(b"yes\toui\n" * 99)[cut])
+    with pytest.raises(DataError, match=r"a\.tsv\.gz: this is no complete gzip file .*; pack it"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize("column", ["en", 0, -1])
+def test_column_that_is_no_number_from_one_is_refused(tmp_path, column):
+    path = write(tmp_path / "a.tsv", "yes\toui\n")
+    with pytest.raises(
+        DataError, match=rf"columns of a \.tsv are numbers from 1, found {column!r}"
+    ):
+        read_pairs(path, column, 2)

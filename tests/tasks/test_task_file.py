@@ -1,0 +1,138 @@
+"""The task file: what it may say, and what is said of what it may not."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from regard.errors import TaskError
+from regard.tasks import load_task, save_task
+
+LEAST = {"task": "translation", "data": {"path": "pairs.tsv"}}
+
+
+def write(tmp_path, value):
+    path = tmp_path / "toy.yaml"
+    path.write_text(value if isinstance(value, str) else yaml.safe_dump(value), encoding="utf-8")
+    return path
+
+
+def refused(tmp_path, value):
+    with pytest.raises(TaskError) as caught:
+        load_task(write(tmp_path, value))
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def changed(part, **settings):
+    return {**LEAST, part: {**LEAST.get(part, {}), **settings}}
+
+
+def test_least_task_names_its_kind_and_its_data(tmp_path):
+    task = load_task(write(tmp_path, LEAST))
+    assert task.mode is None
+    assert task.data.path == str(tmp_path / "pairs.tsv")
+    assert (task.training.steps, task.model.width) == (900, 128)
+
+
+def test_paths_are_relative_to_the_task_file(tmp_path):
+    (tmp_path / "deep").mkdir()
+    value = {**LEAST, "data": {"path": "../pairs.tsv"}, "mode": {"cross": "mine.py:additive"}}
+    task = load_task(write(tmp_path / "deep", value))
+    assert task.data.path == str(tmp_path / "pairs.tsv")
+    assert task.mode == {"cross": str(tmp_path / "deep" / "mine.py:additive")}
+    task = load_task(write(tmp_path / "deep", {**LEAST, "mode": "mode.json"}))
+    assert task.mode == str(tmp_path / "deep" / "mode.json")
+
+
+def test_task_survives_writing_and_reading(tmp_path):
+    task = load_task(write(tmp_path, changed("training", lr="2e-3", seed=7)))
+    assert task.training.lr == 2e-3
+    save_task(task, tmp_path / "again.yaml")
+    assert load_task(tmp_path / "again.yaml") == task
+
+
+WRONG = [
+    (
+        changed("training", stesp=5),
+        "training.stesp is not a setting; did you mean 'steps'? known: batch_tokens, eval_every, "
+        "label_smoothing, lr, save_every, seed, steps, threads, warmup",
+    ),
+    (
+        {**LEAST, "modl": {}},
+        "modl is not a setting; did you mean 'model'? known: data, mode, model, task, tokenizer, "
+        "training",
+    ),
+    ({"task": "translation"}, "data is missing"),
+    ({"task": "translation", "data": {}}, "data.path is missing"),
+    ({**LEAST, "task": "poetry"}, "task: should be 'translation', found 'poetry'"),
+    (
+        changed("training", steps=0),
+        "training.steps: should be greater than or equal to 1, found 0",
+    ),
+    (changed("training", steps=True), "training.steps: should be a integer, found True"),
+    (changed("training", lr=0), "training.lr: should be greater than 0, found 0"),
+    (changed("model", dropout=1.0), "model.dropout: should be less than 1, found 1.0"),
+    (
+        changed("model", width=130),
+        "model: width 130 cannot be shared by 4 heads; try a multiple",
+    ),
+    (
+        changed("data", duplicates="some"),
+        "data.duplicates: should be 'refuse' or 'first', found 'some'",
+    ),
+    ({**LEAST, "mode": 3}, "mode: should be a mode's .json file, or a program for each role"),
+    (
+        {**LEAST, "mode": {"encodr": "a.py:b"}},
+        "mode: 'encodr' is no role of attention; did you mean 'encoder'? known: cross, decoder, "
+        "encoder",
+    ),
+    (
+        {**LEAST, "mode": {"cross": 3}},
+        "mode: the program of role 'cross' should be file.py:name or a .json file",
+    ),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), WRONG)
+def test_wrong_setting_is_named_by_its_place(tmp_path, value, message):
+    assert refused(tmp_path, value) == f"toy.yaml: {message}"
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    value = {**changed("training", steps=-1), "mood": 1}
+    assert refused(tmp_path, value).splitlines() == [
+        "toy.yaml: training.steps: should be greater than or equal to 1, found -1",
+        "toy.yaml: mood is not a setting; did you mean 'mode'? known: data, mode, model, task, "
+        "tokenizer, training",
+    ]
+
+
+def test_text_that_is_not_yaml_is_refused_with_its_line(tmp_path):
+    message = refused(tmp_path, "task: translation\ndata: [1, 2\n")
+    assert re.match(r"toy\.yaml, line 3: this is not YAML \(.+\)$", message)
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "translation"])
+def test_yaml_that_is_no_task_is_refused(tmp_path, text):
+    assert refused(tmp_path, text) == "toy.yaml: a task file starts with `task: translation`"
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(TaskError, match=r"none\.yaml: there is no such file$"):
+        load_task(tmp_path / "none.yaml")
+
+
+def test_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "toy.yaml"
+    path.write_bytes(b"task: \xff\n")
+    with pytest.raises(TaskError, match=r"toy\.yaml: cannot be read \(.*utf-8"):
+        load_task(path)
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "translation").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_a_task_whose_data_are_there(path):
+    assert Path(load_task(path).data.path).is_file()
