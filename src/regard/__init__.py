@@ -1,0 +1,101 @@
+"""Regard: attention as a small program over one (query, key) pair, held as data.
+
+Write a program with `rg.program`, run it with `rg.attend`, put it into a model with `rg.nn` or
+`rg.hf`. Importing this package needs torch and numpy alone.
+"""
+
+import importlib
+from typing import Any
+
+from regard.errors import (
+    DataError,
+    FileError,
+    InputError,
+    ProgramError,
+    RegardError,
+    TaskError,
+    UnsupportedError,
+)
+from regard.ir.program import AttentionProgram
+from regard.lang import init
+from regard.lang.functions import (
+    clip,
+    cos,
+    dot,
+    erf,
+    exp,
+    floor,
+    log,
+    max,
+    max_over_keys,
+    min,
+    project,
+    relu,
+    rotary,
+    rotate,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    sqrt,
+    sum,
+    tanh,
+    where,
+)
+from regard.lang.pair import (
+    channel,
+    key_feature,
+    key_vector,
+    pair_input,
+    parameter,
+    query_feature,
+    query_vector,
+    scalar,
+    table,
+)
+from regard.lang.program import program
+from regard.lang.weights import (
+    dropout,
+    entmax,
+    keep,
+    linear,
+    map,
+    output,
+    ratio,
+    softmax,
+    sparsemax,
+    topk,
+    weigh,
+)
+from regard.modes.files import load, save
+from regard.modes.mode import Assignment, Mode
+from regard.ops.attend import attend
+from regard.ops.explain import explain
+from regard.ops.merge import merge
+from regard.ops.packed import attend_packed
+
+__version__ = "0.1.0"
+
+# Rooms that need more than torch and numpy, or that a small program does not use, come when they
+# are asked for.
+_ROOMS = ("nn", "modes", "hf", "view")
+_LATER = {"draw": "regard.view"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"regard.{name}")
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'regard' has no attribute '{name}'")
+
+
+__all__ = [
+    "Assignment", "AttentionProgram", "DataError", "FileError", "InputError", "Mode",
+    "ProgramError", "RegardError", "TaskError", "UnsupportedError", "attend", "attend_packed",
+    "channel", "clip", "cos", "dot", "dropout", "entmax", "erf", "exp", "explain", "floor", "init",
+    "keep", "key_feature", "key_vector", "linear", "load", "log", "map", "max", "max_over_keys",
+    "merge", "min", "output", "pair_input", "parameter", "program", "project", "query_feature",
+    "query_vector", "ratio", "relu", "rotary", "rotate", "save", "scalar", "sigmoid", "sign", "sin",
+    "softmax", "softplus", "sparsemax", "sqrt", "sum", "table", "tanh", "topk", "weigh", "where",
+]  # fmt: skip

@@ -1,0 +1,22 @@
+"""`regard evaluate`: score the model of a run again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Other pairs, in columns or keys like the task's.", show_default=False),
+    ] = None,
+) -> None:
+    """Score a trained model on its held-out pairs, or on other pairs."""
+    from regard.cli.tables import sample_table, score_table
+    from regard.train import evaluate_run
+
+    pairs, found = evaluate_run(run, data)
+    typer.echo(score_table(found.metrics()))
+    typer.echo(sample_table(pairs, found.translations))

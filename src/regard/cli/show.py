@@ -1,0 +1,166 @@
+"""`regard show PROGRAM`: its formula, what it reads, how it would run, and its picture.
+
+Leaves to others: finding the program (`programs`), drawing (`view`).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regard import view
+from regard.ir import nodes as n
+from regard.ir.program import AttentionProgram, Leaf
+from regard.lang.find_program import HELP, load_program
+from regard.ops.explain import Explanation, explain
+
+# What the explanation is for, unless the command says otherwise.
+_ROWS, _HEADS, _WIDTH = 512, 8, 64
+
+
+def show(
+    program: Annotated[str, typer.Argument(metavar="PROGRAM", help=HELP)],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the picture here: .png, .svg or .pdf.")
+    ] = None,
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Print the formula as LaTeX, alone.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="N; 32 in the picture, 512 in the explanation.")
+    ] = None,
+    keys: Annotated[
+        int | None, typer.Option(min=1, help="M; as many as queries unless given.")
+    ] = None,
+    heads: Annotated[
+        int | None,
+        typer.Option(min=1, help="H; 8, or 1 in the picture of a program alike in all heads."),
+    ] = None,
+) -> None:
+    """Show a program: its formula, what it reads, how it would run; --out draws it."""
+    found = load_program(program)
+    if latex:
+        typer.echo(found.formula("latex"))
+    elif as_json:
+        described = describe(found, _explain(found, queries, keys, heads))
+        typer.echo(json.dumps(described, ensure_ascii=False, indent=2))
+    else:
+        typer.echo(report(found, _explain(found, queries, keys, heads)))
+    if out is not None:
+        view.draw(found, queries or 32, keys, heads=heads, path=out)
+        # Kept apart from what a pipe may read.
+        print(f"picture: {out}", file=sys.stderr)
+
+
+def _explain(
+    program: AttentionProgram, queries: int | None, keys: int | None, heads: int | None
+) -> Explanation:
+    rows, heads = queries or _ROWS, heads or _HEADS
+    return explain(program, (1, heads, rows, _WIDTH), (1, heads, keys or rows, _WIDTH))
+
+
+def report(program: AttentionProgram, explanation: Explanation) -> str:
+    """Return what the command prints.
+
+    Args:
+        program: The program.
+        explanation: How it would run.
+
+    Returns:
+        Text without a final newline.
+    """
+    parts = [program.formula()]
+    if program.doc:
+        parts.append(program.doc)
+    parts.append("contracts: " + (", ".join(program.contracts) or "none declared"))
+    rows = [(one["name"], one["kind"], one["shape"], one["start"]) for one in inputs_of(program)]
+    if rows:
+        wide = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = ["reads, beside q, k and v:"]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, wide, strict=False)]
+            lines.append("  " + "  ".join([*cells, row[3]]).rstrip())
+        parts.append("\n".join(lines))
+    parts.append(str(explanation).removeprefix(explanation.formula).strip())
+    return "\n\n".join(parts)
+
+
+def describe(program: AttentionProgram, explanation: Explanation) -> dict[str, Any]:
+    """Return the same as plain data.
+
+    Args:
+        program: The program.
+        explanation: How it would run.
+
+    Returns:
+        What `--json` prints.
+    """
+    how = {
+        key: value
+        for key, value in explanation.as_dict().items()
+        if key not in ("program", "formula")
+    }
+    return {
+        "name": program.name,
+        "doc": program.doc,
+        "contracts": list(program.contracts),
+        "hash": program.hash,
+        "formula": program.formula(),
+        "latex": program.formula("latex"),
+        "inputs": inputs_of(program),
+        "explanation": how,
+        "program": json.loads(program.to_json()),
+    }
+
+
+def inputs_of(program: AttentionProgram) -> list[dict[str, str]]:
+    """Return what a program reads beside q, k and v.
+
+    Args:
+        program: The program.
+
+    Returns:
+        For each input its name, kind, shape in the letters of the language, and how it starts.
+    """
+    return [_describe_input(leaf) for leaf in program.inputs if leaf.name not in ("q", "k", "v")]
+
+
+def _describe_input(leaf: Leaf) -> dict[str, str]:
+    match leaf:
+        case n.Array():
+            start = f"starts as {_start(leaf.init)}" if leaf.source == "parameter" else ""
+            return _row(leaf, leaf.source, _array_shape(leaf), start)
+        case n.Scalar():
+            start = "must be given" if leaf.default is None else f"{leaf.default:g} unless given"
+            return _row(leaf, "run-time scalar", "()", start)
+        case n.Feature():
+            shape = "(B, H, N)" if leaf.side == "query" else "(B, G or H, M)"
+            return _row(leaf, f"{leaf.side} feature", f"broadcasts to {shape}", "")
+        case n.Vector():
+            rows = "(B, H, N, any width)" if leaf.side == "query" else "(B, G, M, any width)"
+            return _row(leaf, f"{leaf.side} vector", rows, "")
+        case _:
+            return _row(leaf, "pair input", "(B or 1, H or 1, N, M)", "")
+
+
+def _row(leaf: Leaf, kind: str, shape: str, start: str) -> dict[str, str]:
+    return {"name": leaf.name, "kind": kind, "shape": shape, "start": start}
+
+
+def _array_shape(array: n.Array) -> str:
+    if not array.per:
+        return "() one number"
+    letters = {"head": "H", "channel": "channels", "rows": "any"}
+    sizes = [letters[axis] if isinstance(axis, str) else str(axis) for axis in array.per]
+    per = array.per[0] if len(array.per) == 1 else array.per
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''}) per={per!r}"
+
+
+def _start(init: n.Init | None) -> str:
+    if init is None:
+        return "zeros"
+    numbers = ", ".join(f"{number:g}" for number in init.numbers)
+    return f"{init.name}({numbers})" if numbers else init.name

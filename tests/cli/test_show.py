@@ -1,0 +1,201 @@
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import regard as rg
+from regard.cli.show import show
+from regard.lang.find_program import load_program
+
+PROGRAMS = """
+import helper
+import regard as rg
+
+WIDTH = 64
+
+def dots(pair):
+    return helper.scaled(rg.dot(pair.q, pair.k), pair)
+
+@rg.program(contracts=("causal",))
+def local(pair):
+    "Reads nearby."
+    slope = rg.parameter("slope", per="head", init=rg.init.alibi)
+    return rg.softmax(dots(pair) - slope * abs(pair.i - pair.j), where=pair.j <= pair.i)
+
+@rg.program
+def rich(pair):
+    table = rg.table("table", per=("head", "rows"))
+    score = dots(pair) * rg.scalar("heat") + table[rg.query_feature("kind")]
+    score = score + rg.pair_input("dense") + rg.dot(rg.query_vector("q2"), rg.key_vector("k2"))
+    w = rg.parameter("w", per="channel", init=rg.init.normal(0.02))
+    score = score + rg.dot(w, pair.k) + rg.scalar("cold", 0.5)
+    return rg.softmax(score, where=rg.key_feature("real"))
+"""
+HELPER = """
+import regard as rg
+
+def scaled(score, pair):
+    return score / rg.sqrt(pair.width)
+"""
+SHOWN = """\
+local
+  score_ij = q_i·k_j / √D − slope[h] |i − j|
+  w_ij     = softmax_j(score_ij | j ≤ i)
+  out_i    = Σ_j w_ij v_j
+
+Reads nearby.
+
+contracts: causal
+
+reads, beside q, k and v:
+  slope  parameter  (H,) per='head'  starts as alibi
+
+runs on: """
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "helper.py").write_text(HELPER, encoding="utf-8")
+    path = tmp_path / "mine.py"
+    path.write_text(PROGRAMS, encoding="utf-8")
+    return path
+
+
+def run(*arguments):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(show)
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def test_program_of_a_file_is_shown(file):
+    done = run(f"{file}:local")
+    assert done.exit_code == 0
+    assert done.stdout.startswith(SHOWN)
+    assert "sizes: B 1, H 8, G 8, N 512, M 512, D 64, E 64" in done.stdout
+
+
+def test_sizes_may_be_chosen(file):
+    done = run(f"{file}:local", "--queries", 7, "--keys", 9, "--heads", 2)
+    assert "sizes: B 1, H 2, G 2, N 7, M 9, D 64, E 64" in done.stdout
+
+
+def test_all_kinds_of_inputs_are_described(file):
+    shown = run(f"{file}:rich").stdout
+    lines = {line.split()[0]: " ".join(line.split()) for line in shown.splitlines() if line.strip()}
+    assert lines["table"] == "table table (H, any) per=('head', 'rows')"
+    assert lines["kind"] == "kind query feature broadcasts to (B, H, N)"
+    assert lines["real"] == "real key feature broadcasts to (B, G or H, M)"
+    assert lines["heat"] == "heat run-time scalar () must be given"
+    assert lines["cold"] == "cold run-time scalar () 0.5 unless given"
+    assert lines["dense"] == "dense pair input (B or 1, H or 1, N, M)"
+    assert lines["q2"] == "q2 query vector (B, H, N, any width)"
+    assert lines["k2"] == "k2 key vector (B, G, M, any width)"
+    assert lines["w"] == "w parameter (channels,) per='channel' starts as normal(0.02)"
+
+
+def test_json_file_is_shown_and_runs_nothing(file, tmp_path):
+    rg.save(load_program(f"{file}:local"), tmp_path / "local.json")
+    assert run(tmp_path / "local.json").stdout.startswith(SHOWN)
+
+
+def test_latex_stands_alone(file):
+    assert (
+        run(f"{file}:local", "--latex").stdout
+        == load_program(f"{file}:local").formula("latex") + "\n"
+    )
+
+
+def test_json_holds_all_of_it(file):
+    program = load_program(f"{file}:local")
+    found = json.loads(run(f"{file}:local", "--json").stdout)
+    assert found["name"] == "local" and found["contracts"] == ["causal"]
+    assert found["hash"] == program.hash and found["formula"] == program.formula()
+    assert found["inputs"] == [
+        {
+            "name": "slope",
+            "kind": "parameter",
+            "shape": "(H,) per='head'",
+            "start": "starts as alibi",
+        }
+    ]
+    assert found["explanation"]["sizes"]["N"] == 512
+    assert rg.AttentionProgram.from_json(json.dumps(found["program"])) == program
+
+
+def test_picture_is_written_and_named_apart_from_the_output(file, tmp_path):
+    out = tmp_path / "local.png"
+    done = run(f"{file}:local", "--out", out, "--queries", 4, "--heads", 2, "--latex")
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert done.stderr == f"picture: {out}\n" and "picture" not in done.stdout
+
+
+def test_only_program_of_a_file_needs_no_name(tmp_path):
+    path = tmp_path / "one.py"
+    path.write_text("import regard as rg\none = rg.program(lambda pair: rg.softmax(pair.i))\n")
+    assert load_program(str(path)).formula().endswith("out_i = Σ_j w_ij v_j")
+
+
+def test_help_says_that_a_file_is_run():
+    shown = " ".join(run("--help").stdout.replace("│", " ").split())
+    assert "file.py:name (runs that Python file) or a .json file that rg.save wrote" in shown
+
+
+def test_command_is_registered():
+    from regard.cli.main import app
+
+    assert "show" in [command.callback.__name__ for command in app.registered_commands]
+
+
+@pytest.mark.parametrize(
+    ("reference", "error", "message"),
+    [
+        ("{folder}/none.py:local", rg.FileError, "none.py: no such file"),
+        ("{folder}/none.json", rg.FileError, "none.json: no such file"),
+        ("{file}:locl", rg.InputError, "mine.py defines no 'locl'; did you mean 'local'"),
+        (
+            "{file}:dots",
+            rg.InputError,
+            "'dots' in .*mine.py is of type function, which is no program",
+        ),
+        ("{file}:WIDTH", rg.InputError, "'WIDTH' in .*mine.py is of type int, which is no program"),
+        ("{file}", rg.InputError, "mine.py defines 2 programs; name one as .*mine.py:local"),
+        ("{folder}/helper.py:scaled", rg.InputError, "helper.py defines no program"),
+        ("alibi", rg.InputError, "'alibi' names no program; give file.py:name, or a .json file"),
+    ],
+)
+def test_reference_that_leads_nowhere_is_an_error(file, reference, error, message):
+    with pytest.raises(error, match=message):
+        load_program(reference.format(file=file, folder=file.parent))
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("x = 1\ny = x / 0\n", rg.FileError, "own.py:2: ZeroDivisionError: division by zero"),
+        ("def f(:\n", rg.FileError, "own.py:1: SyntaxError"),
+        ("import no_such_module\n", rg.FileError, "own.py:1: ModuleNotFoundError: No module"),
+        ("raise SystemExit(3)\n", rg.FileError, "own.py:1: SystemExit: 3"),
+        (
+            "import regard as rg\n@rg.program\ndef f(pair):\n    return rg.softmax(pair.quere)\n",
+            rg.ProgramError,
+            "'quere' is not something a program can read",
+        ),
+    ],
+    ids=["fails", "syntax", "import", "exit", "tracing"],
+)
+def test_file_that_does_not_run_is_an_error_with_its_line(tmp_path, text, error, message):
+    (tmp_path / "own.py").write_text(text, encoding="utf-8")
+    with pytest.raises(error, match=message):
+        load_program(f"{tmp_path / 'own.py'}:f")
+
+
+def test_running_a_file_leaves_the_path_as_it_was(file):
+    import sys
+
+    before = list(sys.path)
+    load_program(f"{file}:local")
+    assert sys.path == before

@@ -1,0 +1,57 @@
+"""`import regard` and a call need torch and numpy alone."""
+
+import subprocess
+import sys
+
+OPTIONAL = (
+    *("transformers", "tokenizers", "accelerate", "safetensors", "sacrebleu", "tensorboard"),
+    *("triton", "matplotlib", "typer", "rich", "pydantic", "yaml"),
+)
+
+BLOCKER = f"""
+import sys
+
+class Blocker:
+    # Raises what Python itself raises for a package that is not installed.
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {OPTIONAL!r}:
+            raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+TINY_CALL = """
+import torch
+import regard as rg
+
+@rg.program
+def plain(pair):
+    score = rg.dot(pair.q, pair.k) / rg.sqrt(pair.width)
+    return rg.softmax(score, where=pair.j <= pair.i)
+
+q, k, v = torch.randn(3, 1, 2, 5, 4)
+out = rg.attend(plain, q, k, v)
+expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+torch.testing.assert_close(out, expected)
+print("attended")
+"""
+
+
+def run_blocked(tmp_path, text):
+    """Run a script in a fresh Python that lacks every optional package."""
+    script = tmp_path / "script.py"
+    script.write_text(BLOCKER + text, encoding="utf-8")
+    command = [sys.executable, "-W", "error", str(script)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_regard_attends_without_any_optional_package(tmp_path):
+    done = run_blocked(tmp_path, TINY_CALL)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "attended\n"
+
+
+def test_the_blocker_blocks(tmp_path):
+    done = run_blocked(tmp_path, "import rich.progress")
+    assert done.returncode == 1
+    assert "ModuleNotFoundError: blocked: rich" in done.stderr
