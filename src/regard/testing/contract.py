@@ -178,8 +178,9 @@ def check_case(backend: str, case: Case) -> str | None:
         found = run_case(backend, case, case.dtype)
     except UnsupportedError as reason:
         return str(reason)
-    exact = _exact(case.program, case.setting, case.dtype == torch.bfloat16)
-    narrow = torch.bfloat16 if case.dtype == torch.bfloat16 else torch.float32
+    # Inputs of a float64 call are exact in float32, so that eager can show what is lost there.
+    narrow = case.dtype if torch.finfo(case.dtype).bits < 32 else torch.float32
+    exact = _exact(case.program, case.setting, narrow)
     eager = _eager(case.program, case.setting, narrow)
     scale = max(largest(value) for value in exact.values())
     assert found.keys() == exact.keys()
@@ -204,8 +205,7 @@ def _terms_of(case: Case, name: str, value: Tensor) -> float:
 
 
 @lru_cache(maxsize=256)
-def _exact(program: str, setting: str, halves: bool) -> dict[str, Tensor]:
-    rounded = torch.bfloat16 if halves else torch.float32
+def _exact(program: str, setting: str, rounded: torch.dtype) -> dict[str, Tensor]:
     return run_case("reference", Case(program, setting, rounded), torch.float64)
 
 
@@ -268,18 +268,18 @@ def run_both(
     values = {"output": found[0], **found[1]} if observe else {"output": found}
     if reduce is not None:
         values = {name: reduce(name, value) for name, value in values.items()}
-    rooted = {name: value for name, value in values.items() if value.requires_grad}
-    weights = [_weights_like(value) for value in rooted.values()]
+    return {name: value.detach() for name, value in values.items()} | _gradients(values, leaves)
+
+
+def _gradients(values: dict[str, Tensor], leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    rooted = [value for value in values.values() if value.requires_grad]
     learned = {name: tensor for name, tensor in leaves.items() if tensor.requires_grad}
-    received = torch.autograd.grad(
-        list(rooted.values()), list(learned.values()), weights, allow_unused=True
-    )
-    pairs = zip(learned.items(), received, strict=True)
-    gradients = {
+    weights = [_weights_like(value) for value in rooted]
+    received = torch.autograd.grad(rooted, list(learned.values()), weights, allow_unused=True)
+    return {
         f"grad of {name}": torch.zeros_like(leaf) if grad is None else grad
-        for (name, leaf), grad in pairs
+        for (name, leaf), grad in zip(learned.items(), received, strict=True)
     }
-    return {name: value.detach() for name, value in values.items()} | gradients
 
 
 def _weights_like(value: Tensor) -> Tensor:

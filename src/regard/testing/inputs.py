@@ -112,7 +112,8 @@ class _Maker:
 
     def _reals(self, shape: tuple[int, ...]) -> Tensor:
         drawn = torch.randn(shape, generator=self.generator)
-        return drawn.to(torch.bfloat16).float() if self.dtype == torch.bfloat16 else drawn
+        halves = torch.finfo(self.dtype).bits < 32
+        return drawn.to(self.dtype).float() if halves else drawn
 
 
 def _uses(root: n.Output) -> dict[n.Node, str]:
