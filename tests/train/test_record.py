@@ -38,7 +38,9 @@ def test_bar_shows_the_step_the_loss_and_the_score():
     assert "loss 2.35" in text.getvalue() and "validation BLEU 17.2" in text.getvalue()
 
 
-def test_second_ctrl_c_ends_everything_at_once():
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
+def test_second_ctrl_c_ends_everything_at_once(before):
+    given = signal.signal(signal.SIGINT, before)
     stop, control = StopWhenAsked(), TrainerControl()
     with stop.listen():
         signal.raise_signal(signal.SIGINT)
@@ -46,6 +48,7 @@ def test_second_ctrl_c_ends_everything_at_once():
         assert control.should_training_stop and control.should_save
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+    assert signal.signal(signal.SIGINT, given) is before
 
 
 def test_thread_that_is_not_the_main_one_listens_to_nothing():

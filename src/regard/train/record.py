@@ -199,7 +199,9 @@ class StopWhenAsked(TrainerCallback):
 
         def ask(*_: Any) -> None:
             self.asked = True
-            signal.signal(signal.SIGINT, before)
+            # A shell starts background jobs with Ctrl-C ignored; the second one ends those too.
+            again = before if callable(before) else signal.default_int_handler
+            signal.signal(signal.SIGINT, again)
 
         signal.signal(signal.SIGINT, ask)
         try:
