@@ -8,7 +8,7 @@ import torch
 import regard as rg
 from regard.backends.base import registered
 from regard.errors import UnsupportedError
-from regard.ops import attend as attend_module
+from regard.ir.verify import CALL_OPTIONS
 from regard.ops import check as check_module
 from regard.ops import plan as plan_module
 from regard.testing.inputs import Sizes, make_inputs
@@ -241,4 +241,4 @@ def test_backend_that_cannot_run_a_program_says_why():
 def test_options_of_attend_are_the_names_a_program_cannot_take():
     signature = inspect.signature(rg.attend).parameters
     own = set(signature) - {"q", "k", "v", "named_inputs"}
-    assert own == set(attend_module.CALL_OPTIONS)
+    assert own == set(CALL_OPTIONS)

@@ -4,6 +4,7 @@
 in what the user gave.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen, because each warm call makes two and a frozen one takes three times as long to make.
+@dataclass(eq=False)
 class Bound:
-    """The inputs of one call.
+    """The inputs of one call; nobody changes one.
 
     Attributes:
         tensors: By name. Vectors (B, H or G, N or M, width), q, k and v among them; features
@@ -75,3 +77,12 @@ class Bound:
     def with_tensors(self, tensors: dict[str, Tensor]) -> "Bound":
         """Return the same call with some tensors replaced."""
         return replace(self, tensors={**self.tensors, **tensors})
+
+    def without(self, names: Collection[str]) -> "Bound":
+        """Return the same call without some tensors, for who keeps those elsewhere."""
+        rest = {name: tensor for name, tensor in self.tensors.items() if name not in names}
+        # Written out, because `replace` takes three times as long and every warm call pays for it.
+        return Bound(
+            rest, self.query_positions, self.key_positions, self.query_lengths, self.key_lengths,
+            self.first_head, self.total_heads, self.seed,
+        )  # fmt: skip

@@ -1,6 +1,7 @@
 """attend(): run an attention program on tensors.
 
-Leaves to others: each step, in the order check, bind, plan, run.
+Leaves to others: each step, in the order check, bind, plan, run; only the first call of a kind
+checks and plans.
 """
 
 from collections.abc import Sequence
@@ -9,14 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regard.backends.base import Request
-from regard.errors import InputError
-from regard.ir.bound import Bound
 from regard.ir.program import AttentionProgram
-from regard.ir.verify import CALL_OPTIONS
-from regard.ops.bind import Rows, as_tensor, bind
-from regard.ops.check import Facts, Signature, check, check_names, full_names
-from regard.ops.plan import make_plan
+from regard.ops.bind import Options, Rows
+from regard.ops.compile import attend_in_trace
+from regard.ops.prepare import check_options, prepare
 from regard.ops.run import run
 
 
@@ -68,116 +65,15 @@ def attend(
         InputError: If an input is missing, unknown or does not fit; the message names it.
         UnsupportedError: If the backend cannot run the program; the message gives the reason.
     """
-    _check_options(observe, seed)
-    facts, bound, names = prepare(
-        program, q, k, v, named_inputs, first_head=first_head, total_heads=total_heads,
-        query_offset=query_offset, query_positions=query_positions, key_positions=key_positions,
-        query_lengths=query_lengths, key_lengths=key_lengths, observe=tuple(observe), seed=seed,
+    options = Options(
+        query_offset, query_positions, key_positions, query_lengths, key_lengths,
+        first_head, total_heads, observe, backend, seed,
     )  # fmt: skip
-    full = tuple(names.values())
-    request = make_request(facts, bound, full, query_offset, query_positions, key_positions)
-    found = run(make_plan(request, backend), bound)
+    check_options(program, options)
+    if torch.compiler.is_compiling():
+        return attend_in_trace(program, q, k, v, named_inputs, options)
+    kind, bound = prepare(program, q, k, v, named_inputs, options)
+    found = run(kind, bound)
     if not observe:
         return found["output"]
-    return found["output"], {given: found[full] for given, full in names.items()}
-
-
-def _check_options(observe: Any, seed: Any) -> None:
-    if isinstance(observe, str) or not isinstance(observe, Sequence):
-        raise InputError(f'observe takes a list of names, e.g. observe=["lse"]; found {observe!r}')
-    if seed is not None and not hasattr(seed, "__index__"):
-        raise InputError(f"seed must be a whole number, or None to draw nothing; found {seed!r}")
-
-
-def prepare(
-    program: AttentionProgram,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    named_inputs: dict[str, Any],
-    *,
-    observe: tuple[str, ...] = (),
-    first_head: int = 0,
-    total_heads: int = 0,
-    **options: Any,
-) -> tuple[Facts, Bound, dict[str, str]]:
-    """Check and bind a call without running it.
-
-    Args:
-        program: The program.
-        q: Queries.
-        k: Keys.
-        v: Values.
-        named_inputs: The program's inputs by name.
-        observe: What is observed.
-        first_head: The number of head 0 in the layer.
-        total_heads: How many heads the layer has.
-        **options: The other options of `attend`.
-
-    Returns:
-        What follows from the shapes, the bound call, and the full names of what is observed.
-
-    Raises:
-        InputError: If an input is missing, unknown or does not fit.
-    """
-    if not isinstance(program, AttentionProgram):
-        raise InputError(f"attend runs a program, which @rg.program makes; found {program!r}")
-    root = program.root
-    check_names(root, named_inputs, CALL_OPTIONS)
-    tensors = {
-        name: as_tensor(name, value, q)
-        for name, value in {"q": q, "k": k, "v": v, **named_inputs}.items()
-    }
-    described = tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items())
-    facts = check(Signature(root, described, str(q.device), first_head, total_heads))
-    names = full_names(root, observe)
-    bound = bind(facts, tensors, first_head=first_head, total_heads=total_heads, **options)
-    return facts, bound, names
-
-
-def make_request(
-    facts: Facts,
-    bound: Bound,
-    observe: tuple[str, ...],
-    query_offset: Rows = 0,
-    query_positions: Tensor | None = None,
-    key_positions: Tensor | None = None,
-) -> Request:
-    """Return the kind of a bound call.
-
-    Args:
-        facts: What follows from the shapes.
-        bound: The call.
-        observe: Full names of what is observed.
-        query_offset: As given to `attend`.
-        query_positions: As given to `attend`.
-        key_positions: As given to `attend`.
-
-    Returns:
-        The request that plans are kept by.
-    """
-    grad = torch.is_grad_enabled()
-    wanted = frozenset(
-        name for name, tensor in bound.tensors.items() if grad and tensor.requires_grad
-    )
-    default = isinstance(query_offset, int) and query_offset == 0
-    sizes = facts.sizes
-    return Request(
-        written=facts.written,
-        root=facts.root,
-        observe=tuple(dict.fromkeys(observe)),
-        wanted=wanted,
-        dtype=bound.q.dtype,
-        device=bound.q.device.type,
-        batch=sizes["B"],
-        heads=sizes["H"],
-        groups=sizes["G"],
-        queries=sizes["N"],
-        keys=sizes["M"],
-        width=sizes["D"],
-        value_width=sizes["E"],
-        pair_channels=facts.pair_channels,
-        seeded=bound.seed is not None,
-        lengths=bound.query_lengths is not None or bound.key_lengths is not None,
-        plain_positions=default and query_positions is None and key_positions is None,
-    )
+    return found["output"], {given: found[full] for given, full in kind.names.items()}

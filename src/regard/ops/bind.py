@@ -5,7 +5,7 @@ Leaves to others: finding mistakes in shapes and dtypes (`check`).
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,23 @@ from regard.ops.parameters import initial_tensor
 Rows = int | Tensor | Sequence[int] | None
 
 
+class Options(NamedTuple):
+    """What a call says beside its inputs, in the words and the order of `attend`."""
+
+    query_offset: Rows = 0
+    query_positions: Tensor | None = None
+    key_positions: Tensor | None = None
+    query_lengths: Rows = None
+    key_lengths: Rows = None
+    first_head: int = 0
+    total_heads: int = 0
+    observe: Sequence[str] = ()
+    backend: str = "auto"
+    seed: int | None = None
+
+
 def as_tensor(name: str, value: Any, like: Tensor) -> Tensor:
-    """Return an input as a tensor on q's device.
+    """Return an input as a tensor.
 
     Args:
         name: Its name.
@@ -28,17 +43,15 @@ def as_tensor(name: str, value: Any, like: Tensor) -> Tensor:
         like: q.
 
     Returns:
-        The tensor; numbers become 0-d tensors in float32, or float64 for float64 q.
+        The tensor; numbers become 0-d tensors on q's device, in float32, or float64 for float64 q.
 
     Raises:
-        InputError: If it is neither, or is on another device.
+        InputError: If it is neither.
     """
     if isinstance(value, bool | int | float):
         return torch.tensor(value, dtype=_number_dtype(like.dtype), device=like.device)
     if not isinstance(value, Tensor):
         raise InputError(f"'{name}' must be a tensor or a number, not {type(value).__name__}")
-    if value.device != like.device and value.dim() > 0:
-        raise InputError(f"'{name}' is on {value.device}, q is on {like.device}")
     return value
 
 
@@ -46,32 +59,13 @@ def _number_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def bind(
-    facts: Facts,
-    tensors: dict[str, Tensor],
-    *,
-    query_offset: Rows,
-    query_positions: Tensor | None,
-    key_positions: Tensor | None,
-    query_lengths: Rows,
-    key_lengths: Rows,
-    first_head: int,
-    total_heads: int,
-    seed: int | None,
-) -> Bound:
+def bind(facts: Facts, tensors: dict[str, Tensor], options: Options) -> Bound:
     """Return the call in standard shape.
 
     Args:
         facts: From `check`.
-        tensors: q, k, v and the named inputs given.
-        query_offset: What `pair.i` adds to the row, an int or (B,).
-        query_positions: What `pair.i` reads instead, (N,) or (B, N).
-        key_positions: What `pair.j` reads, (M,) or (B, M).
-        query_lengths: How many query rows exist, (B,).
-        key_lengths: How many key rows exist, (B,).
-        first_head: The number of the call's head 0 in the layer.
-        total_heads: How many heads the layer has; 0 means this call's.
-        seed: What random booleans are drawn from.
+        tensors: q, k, v and the named inputs given; what is missing is added.
+        options: The options of the call.
 
     Returns:
         The bound call.
@@ -80,29 +74,32 @@ def bind(
         InputError: If an offset, positions or lengths do not fit.
     """
     q, sizes = tensors["q"], facts.sizes
-    ready = {name: _standard(facts.inputs.get(name), tensor) for name, tensor in tensors.items()}
-    for name, leaf in facts.inputs.items():
-        if name not in ready:
-            ready[name] = _default(facts, name, leaf, q.dtype).to(q.device)
-    if query_positions is not None and not (isinstance(query_offset, int) and query_offset == 0):
+    device, batch, rows, keys = q.device, sizes["B"], sizes["N"], sizes["M"]
+    for name, shape in facts.stretched.items():
+        tensors[name] = tensors[name].view(shape)
+    for name in facts.absent:
+        tensors[name] = _default(facts, name, facts.inputs[name], q.dtype).to(device)
+    offset, given = options.query_offset, options.query_positions
+    if given is None:
+        query_positions = _offset_positions(offset, sizes, device)
+    elif isinstance(offset, int) and offset == 0:
+        query_positions = _positions("query_positions", given, batch, rows, device)
+    else:
         raise InputError("query_offset and query_positions both say where queries are; give one")
-    if query_positions is None:
-        queries = _offset_positions(query_offset, sizes, q.device)
+    given = options.key_positions
+    if given is None:
+        key_positions = arange(keys, device)
     else:
-        queries = _positions("query_positions", query_positions, sizes["B"], sizes["N"], q.device)
-    if key_positions is None:
-        keys = arange(sizes["M"], q.device)
-    else:
-        keys = _positions("key_positions", key_positions, sizes["B"], sizes["M"], q.device)
+        key_positions = _positions("key_positions", given, batch, keys, device)
     return Bound(
-        tensors=ready,
-        query_positions=queries,
-        key_positions=keys,
-        query_lengths=_lengths("query_lengths", query_lengths, sizes["B"], sizes["N"], q.device),
-        key_lengths=_lengths("key_lengths", key_lengths, sizes["B"], sizes["M"], q.device),
-        first_head=first_head,
-        total_heads=total_heads or sizes["H"],
-        seed=seed,
+        tensors=tensors,
+        query_positions=query_positions,
+        key_positions=key_positions,
+        query_lengths=_lengths("query_lengths", options.query_lengths, batch, rows, device),
+        key_lengths=_lengths("key_lengths", options.key_lengths, batch, keys, device),
+        first_head=options.first_head,
+        total_heads=options.total_heads or sizes["H"],
+        seed=options.seed,
     )
 
 
@@ -110,12 +107,6 @@ def bind(
 def arange(size: int, device: torch.device) -> Tensor:
     """Return positions 0 … size - 1 as (1, size)."""
     return torch.arange(size, device=device).view(1, -1)
-
-
-def _standard(leaf: n.Node | None, tensor: Tensor) -> Tensor:
-    if isinstance(leaf, n.Feature) and tensor.dim() < 3:
-        return tensor.view((1,) * (3 - tensor.dim()) + tuple(tensor.shape))
-    return tensor
 
 
 def _default(facts: Facts, name: str, leaf: n.Node, dtype: torch.dtype) -> Tensor:

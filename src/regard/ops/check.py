@@ -5,6 +5,7 @@ Leaves to others: choosing a backend (`plan`), turning the call into a `Bound` (
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 
@@ -16,26 +17,35 @@ from regard.ops.parameters import array_shape, matrix_inputs
 from regard.passes.infer_widths import infer_widths, resolve_channels
 
 Shape = tuple[int, ...]
+# Name, shape, dtype, device, whether the gradient is wanted.
+Described = tuple[tuple[str, Shape, torch.dtype, torch.device, bool], ...]
 Named = n.Vector | n.Feature | n.Array | n.Scalar | n.PairInput
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """What a call looks like without its numbers: the key of everything that is decided once.
 
     Attributes:
         root: The program.
-        tensors: (name, shape, dtype) of q, k, v and every named input, in order.
-        device: The device they are on.
+        tensors: q, k, v and every named input, in order.
         first_head: The number of the call's head 0 in the whole layer.
         total_heads: How many heads the whole layer has.
+        observe: What is observed, by the names given.
+        backend: As given to `attend`.
+        seeded: Whether random booleans are drawn.
+        lengths: Whether query or key lengths are given.
+        plain_positions: Whether row r has position r on both sides.
     """
 
     root: n.Output
-    tensors: tuple[tuple[str, Shape, torch.dtype], ...]
-    device: str
+    tensors: Described
     first_head: int
     total_heads: int
+    observe: tuple[str, ...]
+    backend: str
+    seeded: bool
+    lengths: bool
+    plain_positions: bool
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,9 @@ class Facts:
         shapes: The shapes expected of arrays, where they are known.
         sizes: B, H, G, N, M, D, E by letter.
         pair_channels: How many channels the widest value of a pair has; 0 if none has any.
+        output_width: How many channels the output has.
+        stretched: The shape in which each feature with fewer than three axes is viewed.
+        absent: The inputs not given, which have defaults.
     """
 
     written: n.Output
@@ -57,6 +70,9 @@ class Facts:
     shapes: dict[str, tuple[int | None, ...]]
     sizes: dict[str, int]
     pair_channels: int
+    output_width: int
+    stretched: dict[str, Shape]
+    absent: tuple[str, ...]
 
 
 @lru_cache(maxsize=1024)
@@ -66,7 +82,6 @@ def named_inputs(root: n.Output) -> dict[str, Named]:
     return {node.name: node for node in n.walk(root) if isinstance(node, Named)}
 
 
-@lru_cache(maxsize=4096)
 def check(signature: Signature) -> Facts:
     """Check a call and return what follows from its shapes.
 
@@ -74,14 +89,16 @@ def check(signature: Signature) -> Facts:
         signature: The call without its numbers.
 
     Returns:
-        The facts; the same object for the same signature.
+        The facts.
 
     Raises:
         InputError: If a tensor does not fit; the message names it, what was found and what was
             expected.
     """
-    shapes = {name: shape for name, shape, _ in signature.tensors}
-    dtypes = {name: dtype for name, _, dtype in signature.tensors}
+    shapes: dict[str, Shape] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for name, shape, dtype, *_ in signature.tensors:
+        shapes[name], dtypes[name] = tuple(shape), dtype
     sizes = _check_qkv(shapes, dtypes)
     inputs = named_inputs(signature.root)
     total = signature.total_heads or sizes["H"]
@@ -103,7 +120,23 @@ def check(signature: Signature) -> Facts:
             _check_input(name, leaf, shapes[name], sizes, expected)
     resolved = resolve_channels(signature.root, widths)
     channels = [width for node, width in widths.items() if {"i", "j"} <= set(axes_of(node))]
-    return Facts(signature.root, resolved, inputs, expected, sizes, max(channels, default=0))
+    stretched = {
+        name: (1,) * (3 - len(shapes[name])) + shapes[name]
+        for name, leaf in inputs.items()
+        if isinstance(leaf, n.Feature) and len(shapes[name]) < 3
+    }
+    absent = tuple(name for name in inputs if name not in shapes)
+    return Facts(
+        written=signature.root,
+        root=resolved,
+        inputs=inputs,
+        shapes=expected,
+        sizes=sizes,
+        pair_channels=max(channels, default=0),
+        output_width=widths.get(signature.root.finish or signature.root.values, sizes["E"]),
+        stretched=stretched,
+        absent=absent,
+    )
 
 
 def _widths(
@@ -235,12 +268,13 @@ def _expect(node: n.Node | None, dtypes: dict[str, torch.dtype], what: str, fits
         raise InputError(f"'{name}' has dtype {dtypes[name]}; it must be {what}")
 
 
-def check_names(root: n.Output, given: dict[str, object], options: tuple[str, ...]) -> None:
+@lru_cache(maxsize=1024)
+def check_names(root: n.Output, given: tuple[str, ...], options: tuple[str, ...]) -> None:
     """Check that exactly the program's inputs are given.
 
     Args:
         root: The program.
-        given: The named inputs of the call.
+        given: The names of the call's inputs beside q, k and v.
         options: The other keywords of the call, for hints.
 
     Raises:

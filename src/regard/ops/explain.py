@@ -15,19 +15,11 @@ from regard.backends.tiled.kernel import compile_kernel
 from regard.errors import InputError
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
-from regard.ops.attend import make_request, prepare
+from regard.ops.bind import Options
 from regard.ops.check import named_inputs
 from regard.ops.parameters import array_shapes, row_widths
 from regard.ops.plan import make_plan
-
-_DEFAULTS = {
-    "query_offset": 0,
-    "query_positions": None,
-    "key_positions": None,
-    "query_lengths": None,
-    "key_lengths": None,
-    "seed": None,
-}
+from regard.ops.prepare import prepare
 
 
 @dataclass(frozen=True)
@@ -114,13 +106,9 @@ def explain(
         tensors[name] = tensors[other] if value is None and other else _imagine(name, value)
     named = {name: value for name, value in options.items() if name in named_inputs(program.root)}
     rest = {name: value for name, value in options.items() if name not in named}
-    rest = {**_DEFAULTS, **rest}
     named = {**_imagined(program, tensors, named, rest.get("total_heads", 0)), **named}
-    facts, bound, names = prepare(
-        program, tensors["q"], tensors["k"], tensors["v"], named, **rest
-    )  # fmt: skip
-    places = (rest["query_offset"], rest["query_positions"], rest["key_positions"])
-    request = make_request(facts, bound, tuple(names.values()), *places)
+    kind, _ = prepare(program, tensors["q"], tensors["k"], tensors["v"], named, Options(**rest))
+    request = kind.request
     if training:
         learned = {leaf.name for leaf in program.parameters}
         request = replace(request, wanted=request.wanted | {"q", "k", "v"} | learned)
@@ -135,7 +123,7 @@ def explain(
         program.name,
         chosen,
         otherwise,
-        facts.sizes,
+        kind.facts.sizes,
         tile,
         shifted,
         (at_once, pairs),

@@ -1,11 +1,10 @@
-"""Run a plan inside one autograd Function.
+"""Run a call by the best backend that accepts its numbers, inside one autograd Function.
 
 Leaves to others: choosing (`plan`), the surface (`attend`).
 """
 
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,86 +12,96 @@ from torch import Tensor
 from regard.backends.base import Backend, Declined
 from regard.errors import UnsupportedError
 from regard.ir.bound import Bound
-from regard.ops.plan import Plan, compiled
+from regard.ops.kind import Kind
+from regard.ops.transforms import looked_through, refuse_mapped, refuse_transforms
+
+Result = TypeVar("Result")
 
 
-def run(plan: Plan, bound: Bound) -> dict[str, Tensor]:
+def run(kind: Kind, bound: Bound) -> dict[str, Tensor]:
     """Run the best candidate that accepts the call's numbers.
 
     Args:
-        plan: From `make_plan`.
+        kind: The kind of call.
         bound: The call.
 
     Returns:
         The outputs by name; "output" in q's dtype.
 
     Raises:
-        UnsupportedError: If the only candidate declines the numbers.
+        UnsupportedError: If the only candidate declines the numbers, or inside torch.vmap.
     """
     declined = ""
-    for name in plan.candidates:
-        backend, kernel = compiled(plan.request, name)
+    refused = refuse_transforms(bound.tensors.values()) if looked_through() else ""
+    for name in kind.plan.candidates:
+        backend, kernel = kind.kernel(name)
         try:
-            found = _run(backend, kernel, plan, bound)
+            if refused and not backend.differentiable:
+                raise Declined(refused)
+            if kind.wanted and not backend.differentiable:
+                wanted = [bound.tensors[one] for one in kind.wanted]
+                outputs = _Attend.apply((kind, backend, kernel, bound), *wanted)
+                found = dict(zip(kind.outputs, outputs, strict=True))
+            else:
+                found, _ = in_own_precision(kind, backend.forward, kernel, bound)
         except Declined as reason:
             declined = f"backend '{name}' declined this call: {reason}"
             continue
-        return {**found, "output": found["output"].to(bound.q.dtype)}
+        if found["output"].dtype != kind.request.dtype:
+            found = {**found, "output": found["output"].to(kind.request.dtype)}
+        return found
     raise UnsupportedError(declined)
 
 
-def _run(backend: Backend, kernel: Any, plan: Plan, bound: Bound) -> dict[str, Tensor]:
-    wanted = tuple(name for name in bound.tensors if name in plan.request.wanted)
-    if backend.differentiable or not wanted:
-        with _own_precision(bound):
-            return backend.forward(kernel, bound)[0]
-    names = ("output", *plan.request.observe)
-    found = _Attend.apply(
-        backend, kernel, bound, names, wanted, *(bound.tensors[name] for name in wanted)
-    )
-    return dict(zip(names, found, strict=True))
+def in_own_precision(kind: Kind, call: Callable[..., Result], *given: Any) -> Result:
+    """Call without autocast, which would make scores narrower than float32.
 
+    Args:
+        kind: The kind of call, which says on what device.
+        call: A backend's forward or backward.
+        *given: What it is called with.
 
-def _own_precision(bound: Bound) -> AbstractContextManager[Any]:
-    """Return a context without autocast, which would make scores narrower than float32."""
-    return torch.autocast(bound.q.device.type, enabled=False)
+    Returns:
+        What it returns.
+    """
+    device = kind.request.device
+    # Entering the context takes as long as half a warm call.
+    if not torch.is_autocast_enabled(device):
+        return call(*given)
+    with torch.autocast(device, enabled=False):
+        return call(*given)
 
 
 class _Attend(torch.autograd.Function):
     """Calls a backend's forward and backward."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        backend: Backend,
-        kernel: Any,
-        bound: Bound,
-        names: tuple,
-        wanted: tuple,
-        *tensors: Tensor,
-    ):
-        with _own_precision(bound):
-            outputs, ctx.kept = backend.forward(kernel, bound)
+    def forward(ctx: Any, call: tuple[Kind, Backend, Any, Bound], *tensors: Tensor):
+        kind, backend, kernel, bound = call
+        found, ctx.kept = in_own_precision(kind, backend.forward, kernel, bound)
         ctx.save_for_backward(*tensors)
         # The bound call without the saved tensors, so that changing one in place is noticed.
-        rest = {name: tensor for name, tensor in bound.tensors.items() if name not in wanted}
-        ctx.call = (backend, kernel, replace(bound, tensors=rest), names, wanted)
-        ctx.mark_non_differentiable(*(outputs[name] for name in names if name.startswith("max:")))
-        return tuple(outputs[name] for name in names)
+        ctx.call = (kind, backend, kernel, bound.without(kind.wanted))
+        fixed = [found[name] for name in kind.outputs if name.startswith("max:")]
+        if fixed:
+            ctx.mark_non_differentiable(*fixed)
+        return tuple([found[name] for name in kind.outputs])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor):
-        backend, kernel, rest, names, wanted = ctx.call
-        bound = rest.with_tensors(dict(zip(wanted, ctx.saved_tensors, strict=True)))
+        refuse_mapped(grads)
+        kind, backend, kernel, rest = ctx.call
+        bound = rest.with_tensors(dict(zip(kind.wanted, ctx.saved_tensors, strict=True)))
         received = {
-            name: grad.to(bound.compute_dtype) for name, grad in zip(names, grads, strict=True)
+            name: grad.to(bound.compute_dtype)
+            for name, grad in zip(kind.outputs, grads, strict=True)
         }
-        with torch.no_grad(), _own_precision(bound):
-            found = backend.backward(kernel, bound, ctx.kept, received)
-        results = tuple(found[name] for name in wanted)
+        with torch.no_grad():
+            found = in_own_precision(kind, backend.backward, kernel, bound, ctx.kept, received)
+        results = tuple(found[name] for name in kind.wanted)
         if torch.is_grad_enabled():
             results = _Once.apply(backend.name, ctx.saved_tensors[0], *results)
-        return (None, None, None, None, None, *results)
+        return (None, *results)
 
 
 class _Once(torch.autograd.Function):

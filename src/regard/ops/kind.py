@@ -1,0 +1,104 @@
+"""What is decided once for all calls that differ in their numbers alone.
+
+A second call of a kind finds all of it with one look into a dictionary. Leaves to others: what is
+decided (`check`, `plan`, the backends), the numbers (`bind`).
+"""
+
+from functools import cached_property, lru_cache
+from typing import Any
+
+from regard.backends.base import Backend, Request
+from regard.errors import InputError
+from regard.ir.verify import CALL_OPTIONS
+from regard.ops.check import Signature, check, check_names, full_names
+from regard.ops.plan import Plan, compiled, make_plan
+
+
+class Kind:
+    """One kind of call. It keeps descriptions of tensors, never a tensor.
+
+    Args:
+        signature: The call without its numbers.
+
+    Raises:
+        InputError: If a tensor does not fit the program.
+    """
+
+    def __init__(self, signature: Signature) -> None:
+        named = tuple(name for name, *_ in signature.tensors[3:])
+        check_names(signature.root, named, CALL_OPTIONS)
+        _check_devices(signature)
+        self.signature = signature
+        self.facts = check(signature)
+        self.names = full_names(signature.root, signature.observe)
+        self._kernels: dict[str, tuple[Backend, Any]] = {}
+
+    @cached_property
+    def request(self) -> Request:
+        """What is asked of a backend."""
+        signature, sizes = self.signature, self.facts.sizes
+        _, _, dtype, device, _ = signature.tensors[0]
+        return Request(
+            written=self.facts.written,
+            root=self.facts.root,
+            observe=tuple(dict.fromkeys(self.names.values())),
+            wanted=frozenset(self.wanted),
+            dtype=dtype,
+            device=device.type,
+            batch=sizes["B"],
+            heads=sizes["H"],
+            groups=sizes["G"],
+            queries=sizes["N"],
+            keys=sizes["M"],
+            width=sizes["D"],
+            value_width=sizes["E"],
+            pair_channels=self.facts.pair_channels,
+            seeded=signature.seeded,
+            lengths=signature.lengths,
+            plain_positions=signature.plain_positions,
+        )
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The backends that can run it; made after `bind` found the numbers right."""
+        return make_plan(self.request, self.signature.backend)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """What a backend returns, by full name."""
+        return ("output", *self.request.observe)
+
+    @cached_property
+    def wanted(self) -> tuple[str, ...]:
+        """The tensors whose gradient is wanted, in the order of the call."""
+        return tuple(name for name, *_, wanted in self.signature.tensors if wanted)
+
+    def kernel(self, name: str) -> tuple[Backend, Any]:
+        """Return a backend and its kernel, compiled when first asked for."""
+        if name not in self._kernels:
+            self._kernels[name] = compiled(self.request, name)
+        return self._kernels[name]
+
+
+@lru_cache(maxsize=1024)
+def kind_of(signature: Signature) -> Kind:
+    """Return the kind of a call; the same object for the same signature.
+
+    Args:
+        signature: The call without its numbers.
+
+    Returns:
+        The kind.
+
+    Raises:
+        InputError: If a tensor does not fit the program; the message names it.
+    """
+    return Kind(signature)
+
+
+def _check_devices(signature: Signature) -> None:
+    expected = signature.tensors[0][3]
+    for name, shape, _, device, _ in signature.tensors:
+        # A number on another device is read like a number of Python.
+        if device != expected and shape:
+            raise InputError(f"'{name}' is on {device}, q is on {expected}")
