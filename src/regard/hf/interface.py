@@ -21,7 +21,7 @@ from regard.lang.pair import Pair
 from regard.lang.program import program
 from regard.lang.trace import Expr
 from regard.lang.weights import softmax
-from regard.nn.programmed import attend_in_layer, draw_seed
+from regard.nn.programmed import attend_in_layer, draw_seed, variants_of
 
 NAME = "regard"
 # What transformers passes beside the tensors and that changes nothing here.
@@ -146,7 +146,7 @@ def attention_function(
         plain = model_attention(query.shape[-1] ** -0.5 if scaling is None else scaling)
         if dropout:
             common.update(dropout=dropout, seed=draw_seed())
-        found = attend_in_layer(plain, query, key, value, **common)
+        found = attend_in_layer(variants_of(plain), query, key, value, **common)
     else:
         lengths = getattr(attention_mask, "key_lengths", None)
         if lengths is None and attention_mask is not None:

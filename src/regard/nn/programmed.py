@@ -23,9 +23,27 @@ HeadGroups = Sequence[tuple[tuple[int, int], AttentionProgram]]
 _TAKEN = {"x", "context", "lengths", "context_lengths", "mask", "cache", "dropout"}
 
 
+Variants = dict[tuple[bool, bool], AttentionProgram]
+
+
 @lru_cache(maxsize=1024)
+def variants_of(program: AttentionProgram) -> Variants:
+    """Return a program in every form that a layer runs it in.
+
+    Args:
+        program: The program, which need not know of masks and dropout.
+
+    Returns:
+        The program by (whether a mask hides further pairs, whether weights are dropped).
+    """
+    return {
+        (masked, dropped): _variant(program, masked, dropped)
+        for masked in (False, True)
+        for dropped in (False, True)
+    }
+
+
 def _variant(program: AttentionProgram, masked: bool, dropped: bool) -> AttentionProgram:
-    """Return a program that also honours a layer's mask and dropout."""
     root = program.root
     if masked:
         root = restrict_where(root, n.PairInput(MASK))
@@ -37,7 +55,7 @@ def _variant(program: AttentionProgram, masked: bool, dropped: bool) -> Attentio
 
 
 def attend_in_layer(
-    program: AttentionProgram,
+    variants: Variants,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -49,22 +67,22 @@ def attend_in_layer(
     """Attend with the mask and dropout of a layer, of which the program need not know.
 
     Args:
-        program: The program.
+        variants: From `variants_of`; made beforehand, because torch.compile cannot trace it.
         q: (B, H, N, D).
         k: (B, G, M, D).
         v: (B, G, M, E).
         mask: Further pairs to hide: bool (B or 1, H or 1, N, M), true where visible.
-        dropout: The probability of dropping a weight; drawn from the option `seed`.
-        **options: As for `attend`.
+        dropout: The probability of dropping a weight.
+        **options: The options and named inputs of `attend`.
 
     Returns:
-        As `attend`.
+        What `attend` returns.
     """
     if mask is not None:
         options[MASK] = mask
     if dropout:
         options[DROPOUT] = dropout
-    return attend(_variant(program, mask is not None, bool(dropout)), q, k, v, **options)
+    return attend(variants[mask is not None, bool(dropout)], q, k, v, **options)
 
 
 class _Group(nn.Module):
@@ -76,6 +94,7 @@ class _Group(nn.Module):
         super().__init__()
         _check_names(program)
         self.program, self.start, self.stop, self.heads = program, start, stop, heads
+        self.variants = variants_of(program)
         arrays = {leaf.name: leaf for leaf in program.parameters}
         self.reads = {leaf.name: leaf for leaf in program.inputs if leaf.name not in arrays}
         self.shapes = parameter_shapes(program.root, heads, widths)
@@ -109,7 +128,7 @@ class _Group(nn.Module):
         }
         learned = {name: getattr(self.learned, name) for name in self.shapes}
         return attend_in_layer(
-            self.program, q[:, own], k[:, keys], v[:, keys],
+            self.variants, q[:, own], k[:, keys], v[:, keys],
             mask=None if mask is None else _own_heads(n.PairInput(MASK), mask, heads),
             first_head=self.start, total_heads=self.heads, **learned, **named,
         )  # fmt: skip
