@@ -3,10 +3,13 @@
 Leaves to others: what a backend can do (each says so itself), running (`run`).
 """
 
+import os
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import regard.backends.cpu
 import regard.backends.sdpa
 import regard.backends.tiled
 import regard.ops.reference_backend  # noqa: F401  (registered last: the slow meaning)
@@ -27,6 +30,12 @@ class Plan:
     request: Request
     candidates: tuple[str, ...]
     reasons: tuple[tuple[str, str], ...]
+
+
+# What "auto" chooses from, best first, separated by commas; all backends unless set.
+ORDER_VARIABLE = "REGARD_BACKENDS"
+# Below so many products of a pair and a channel, building a kernel gains nothing over torch's own.
+_SMALL_WORK = 1 << 22
 
 
 @lru_cache(maxsize=1024)
@@ -50,17 +59,47 @@ def make_plan(request: Request, backend: str) -> Plan:
             f"there is no backend '{backend}'; {nearest(str(backend), ['auto', *known])}"
         )
     candidates, reasons = [], []
-    for name, one in known.items():
-        if backend not in ("auto", name):
-            continue
-        reason = one.supports(request)
+    for name in _order(request, known) if backend == "auto" else [backend]:
+        reason = known[name].supports(request)
         candidates += [] if reason else [name]
         reasons += [(name, reason)] if reason else []
     if not candidates:
         raise UnsupportedError(
             "; ".join(f"backend '{name}' cannot run this program: {why}" for name, why in reasons)
         )
+    if candidates[0] == "tiled":
+        _warn_without_compiler(dict(reasons).get("cpu", ""))
     return Plan(request, tuple(candidates), tuple(reasons))
+
+
+def _order(request: Request, known: dict[str, Backend]) -> list[str]:
+    """Return the names of the backends "auto" tries, best first."""
+    chosen = os.environ.get(ORDER_VARIABLE)
+    if chosen:
+        names = [name.strip() for name in chosen.split(",")]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(
+                f"{ORDER_VARIABLE} names '{unknown[0]}', which is no backend; "
+                f"{nearest(unknown[0], known)}"
+            )
+        return names
+    pairs = request.batch * request.heads * request.queries * request.keys
+    if pairs * (request.width + request.value_width) < _SMALL_WORK:
+        return sorted(known, key=lambda name: name != "sdpa")
+    return list(known)
+
+
+def _warn_without_compiler(reason: str) -> None:
+    """Say once that a compiler would make this faster."""
+    if "compiler" in reason and reason not in _warned:
+        _warned.add(reason)
+        warnings.warn(
+            f"programs run on the portable backend, several times slower: {reason}", stacklevel=2
+        )
+
+
+_warned: set[str] = set()
 
 
 @lru_cache(maxsize=512)

@@ -9,51 +9,10 @@ from torch import Tensor
 
 from regard.backends.tiled.forward import Sweep, query_exists, see
 from regard.backends.tiled.kernel import Kernel
-from regard.backends.values import layout
 from regard.backends.values.evaluate import Evaluator
+from regard.backends.values.totals import Totals
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
-from regard.ir.program import Leaf
-from regard.passes.differentiate import Gradient
-
-
-class Totals:
-    """Collects the gradient of every wanted tensor, in the dtype it is computed with.
-
-    Args:
-        kernel: The compiled program.
-        bound: The call.
-    """
-
-    def __init__(self, kernel: Kernel, bound: Bound) -> None:
-        self.bound = bound
-        self.by_name: dict[str, Tensor] = {}
-        for name in kernel.request.wanted:
-            data = bound.tensors[name]
-            dtype = torch.promote_types(data.dtype, bound.compute_dtype)
-            self.by_name[name] = torch.zeros(data.shape, dtype=dtype, device=data.device)
-
-    def add(self, gradient: Gradient, at: Evaluator) -> None:
-        """Add what the leaves receive in the evaluator's tile."""
-        for leaf, value in gradient.dense.items():
-            if isinstance(leaf, Leaf):
-                total = self.by_name[leaf.name]
-                layout.add_leaf(total, leaf, at.real(value), self.bound, at.tile)
-            else:
-                assert isinstance(leaf, n.Hole), leaf
-        for array, parts in gradient.indexed.items():
-            for indices, value in parts:
-                places = [at(index) for index in indices]
-                layout.scatter(self.by_name[array.name], array, places, at.real(value), self.bound)
-        for array, nodes in gradient.outer.items():
-            for node in nodes:
-                layout.add_matrix(self.by_name[array.name], array, at(node), self.bound)
-
-    def finished(self) -> dict[str, Tensor]:
-        """Return the gradients by name, in the dtypes of the tensors."""
-        return {
-            name: total.to(self.bound.tensors[name].dtype) for name, total in self.by_name.items()
-        }
 
 
 def run_backward(
@@ -71,7 +30,7 @@ def run_backward(
         The gradients of the wanted tensors, by name.
     """
     sweep = Sweep(kernel, bound)
-    totals = Totals(kernel, bound)
+    totals = Totals(kernel.request.wanted, bound)
     i1 = 0
     for kept in saved:
         # The ranges are those of forward, whose row values these are.

@@ -1,0 +1,119 @@
+"""Derive the adjoint sweep of a lowered program: what each input receives at a pair.
+
+Before: a lowered program: softmax(q·k).
+After: the same split into inputs, dots and channel sums, and the derivative of each.
+Leaves to others: writing it (`keysweep`), carrying it on to the leaves (`backward`).
+"""
+
+from dataclasses import replace
+
+from regard.backends.cpu.fold import fold_constants
+from regard.backends.cpu.keysweep import KeySweep
+from regard.backends.cpu.seen import Seen
+from regard.ir import nodes as n
+from regard.ir.types import type_of
+from regard.passes.adjoint import SUMMED_GRAD, derive_adjoints
+from regard.passes.build import mul, select, substitute
+from regard.passes.lower import Lowered
+from regard.passes.split_pairs import Input, Split
+
+
+def make_key_sweep(lowered: Lowered, split: Split, leaves: tuple[n.Node, ...]) -> KeySweep | None:
+    """Return the adjoint sweep.
+
+    Args:
+        lowered: The program.
+        split: An empty split, in which row values and their adjoints are known.
+        leaves: Those whose gradient is asked for.
+
+    Returns:
+        The sweep, or None if none of the leaves is read at a pair.
+
+    Raises:
+        UnsupportedError: If a derivative needs something kernels do not have.
+    """
+    values = split.summed(lowered.values)
+    pairs = _split_lowered(lowered, split, values)
+    wanted = {item for item in split.inputs.values() if _receives(item, leaves)}
+    if not wanted:
+        return None
+    gradient = derive_adjoints(pairs, _targets(split, wanted)).pairs
+    by_value = split.dot(SUMMED_GRAD, lowered.values)
+    received: dict[n.Node, n.Node] = {n.Reduce(mul(SUMMED_GRAD, values.hole), "c"): by_value.hole}
+
+    def at_pair(node: n.Node) -> n.Node:
+        return split.pair(fold_constants(substitute(node, received)))
+
+    seen = {term.name: Seen(term.where, term.score) for term in pairs.terms}
+    sweep = KeySweep(split, seen, wanted=wanted)
+    numbers = [one for one in split.inputs.values() if "c" not in one.hole.axes]
+    for item in [one for one in numbers if one in wanted and one.kind != "table"]:
+        value = gradient.dense.get(item.hole)
+        if value is None:
+            wanted.discard(item)
+        else:
+            sweep.numbers[item] = at_pair(value)
+    for one in [*split.dots.values(), *split.sums.values()]:
+        value = gradient.dense.get(one.hole)
+        if value is not None:
+            sweep.scores[one.hole] = at_pair(value)
+    for array, parts in gradient.indexed.items():
+        for indices, value in parts:
+            place = n.Gather(array, indices)
+            sweep.tables.append((split.inputs[array], place, at_pair(value)))
+    if values in wanted:
+        sweep.value, sweep.weights = by_value, select(pairs.seen, pairs.weights)
+    return sweep
+
+
+def _split_lowered(lowered: Lowered, split: Split, values: Input) -> Lowered:
+    """Return a lowered program whose pair expressions are split; rows are left as they are."""
+
+    def pair(node: n.Node | None) -> n.Node | None:
+        return None if node is None else split.pair(node)
+
+    terms = [
+        replace(
+            term,
+            where=pair(term.where),
+            score=pair(term.score),
+            num=split.pair(term.num),
+            sums={name: split.pair(body) for name, body in term.sums.items()},
+        )
+        for term in lowered.terms
+    ]
+    return replace(
+        lowered,
+        terms=tuple(terms),
+        weights=split.pair(lowered.weights),
+        clean_weights=split.pair(lowered.clean_weights),
+        seen=split.pair(lowered.seen),
+        values=values.hole,
+        finish=None,
+        rows={},
+    )
+
+
+def _receives(item: Input, leaves: tuple[n.Node, ...]) -> bool:
+    """Tell whether an input is real and made of a wanted leaf."""
+    if item.kind == "threshold" or type_of(item.node).kind in ("bool", "int"):
+        return False
+    within = set(n.walk(item.node))
+    return any(leaf in within for leaf in leaves)
+
+
+def _targets(split: Split, wanted: set[Input]) -> set[n.Node]:
+    """Return the holes and tables whose derivative is asked for."""
+    found: set[n.Node] = set()
+    for item in wanted:
+        if item.kind == "table":
+            found.add(item.node)
+        elif "c" not in item.hole.axes:
+            found.add(item.hole)
+    for dot in split.dots.values():
+        if {dot.left, dot.right} & wanted:
+            found.add(dot.hole)
+    for one in split.sums.values():
+        if set(one.inputs) & wanted:
+            found.add(one.hole)
+    return found

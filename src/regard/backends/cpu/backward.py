@@ -1,0 +1,239 @@
+"""Run a program's adjoint sweeps: what rows receive, then pairs, then what the rows were made of.
+
+Leaves to others: the derivatives (`passes/adjoint`), what is computed at a pair (`keysweep`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regard.backends.cpu.call import diagonal_evaluator
+from regard.backends.cpu.caller import Caller, as_holes, row_words
+from regard.backends.cpu.kernel import Kernel
+from regard.backends.cpu.keysweep import KeySweep
+from regard.backends.cpu.module import KEY_BLOCK, Module
+from regard.backends.cpu.slots import place_kind
+from regard.backends.values import layout
+from regard.backends.values.evaluate import Cache, Evaluator
+from regard.backends.values.layout import Tile
+from regard.backends.values.totals import Totals
+from regard.ir import nodes as n
+from regard.ir.bound import Bound
+from regard.passes.build import call
+from regard.passes.differentiate import Adjoint, Gradient, differentiate
+from regard.passes.split_pairs import Input
+
+# Tasks of a call, whatever its threads: enough for any machine, few enough to add up.
+_LEAST_TASKS = 8
+# What these receive is written by one task alone; of the others each chunk of keys has its own sum.
+_WHOLE = ("key_row", "key", "pair")
+# Along which axes each kind of input receives.
+_AXES = {"query": "bhi", "query_row": "bhic", "key": "bhj", "key_row": "bhjc", "number": "bh",
+         "channels": "bhc", "diagonal": "bhj"}  # fmt: skip
+
+
+@dataclass
+class _Run:
+    """One backward call."""
+
+    kernel: Kernel
+    bound: Bound
+    holes: dict[str, Tensor]
+    totals: Totals
+
+    def rows(self) -> Evaluator:
+        """Return what evaluates query-row expressions, of all rows at once."""
+        return Evaluator(self.bound, Tile(0, self.bound.queries, 0, 0), self.holes, Cache())
+
+
+def run_backward(
+    kernel: Kernel, bound: Bound, saved: dict[str, Tensor], grads: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Compute the gradients of a call.
+
+    Args:
+        kernel: The compiled program.
+        bound: The call.
+        saved: From `run_forward`.
+        grads: The adjoint of each output, by name, in computing dtype.
+
+    Returns:
+        The gradients of the wanted tensors, by name.
+    """
+    run = _Run(kernel, bound, dict(saved), Totals(kernel.request.wanted, bound))
+    run.holes["do"] = _summed_adjoint(run, grads["output"].unsqueeze(3))
+    _normaliser_adjoints(run)
+    _row_adjoints(run, grads)
+    if kernel.backward is not None:
+        _pair_adjoints(run, kernel.backward)
+    return run.totals.finished()
+
+
+def _summed_adjoint(run: _Run, received: Tensor) -> Tensor:
+    """Return what the summed row receives, and give `finish`'s leaves their gradient."""
+    finish = run.kernel.adjoints.finish
+    if finish is None:
+        return received
+    run.holes["grad"] = received
+    at = run.rows()
+    run.totals.add(finish, at)
+    summed = finish.dense.get(n.SUMMED)
+    like = run.holes["summed"]
+    return torch.zeros_like(like) if summed is None else at.real(summed).expand_as(like)
+
+
+def _normaliser_adjoints(run: _Run) -> None:
+    """Find gd, r times what each term's r receives."""
+    kernel, holes = run.kernel, run.holes
+    names = list(kernel.adjoints.inverses)
+    if kernel.lowered.single and names:
+        # The weights are linear in r, so r · gr = Σ_j w_ij (do · v_j) = do · summed row.
+        holes[f"gd:{kernel.lowered.terms[0].name}"] = (holes["do"] * holes["summed"]).sum(-1, True)
+        return
+    if kernel.inverses is None:
+        return
+    caller = Caller(kernel, run.bound, holes)
+    found = caller.row_results(kernel.inverses)
+    caller.run(kernel.inverses, [row_words(value) for value in found.values()])
+    for name, value in as_holes(found).items():
+        holes["gd" + name[2:]] = value * holes["r" + name[2:]]
+
+
+def _row_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
+    """Find what row sums receive, and give the leaves of sinks and normalisers their gradient."""
+    lowered, holes = run.kernel.lowered, run.holes
+    at = run.rows()
+    lengths = run.bound.query_lengths
+    for name in lowered.rows:
+        received = grads[name][..., None, None]
+        if lengths is not None:
+            exists = at.index("row_i") < lengths.view(-1, 1, 1, 1, 1)
+            received = torch.where(exists, received, 0.0)
+        holes[f"g:{name}"] = received
+    for term in lowered.terms:
+        holes.setdefault(f"gd:{term.name}", at.real(n.Const(0.0)))
+    gradient = run.kernel.adjoints.rows
+    run.totals.add(gradient, at)
+    for term in lowered.terms:
+        for name in term.sums:
+            value = gradient.dense.get(n.Hole(name, "bhi"))
+            holes["g" + name] = at.real(n.Const(0.0)) if value is None else at.real(value)
+
+
+def _pair_adjoints(run: _Run, module: Module[KeySweep]) -> None:
+    """Run the adjoint sweep, and carry what inputs receive on to the leaves they are made of."""
+    bound = run.bound
+    caller = Caller(run.kernel, bound, run.holes)
+    blocks = -(-bound.keys // KEY_BLOCK)
+    chunks = max(1, min(blocks, -(-_LEAST_TASKS // (bound.batch * bound.groups))))
+    received = {item: _receiver(caller, item, chunks) for item in module.sweep.results}
+    results = [_result_words(x, item, bound.heads) for item, x in received.items()]
+    caller.run(module, results, chunks)
+    for item, found in received.items():
+        _carry(run, caller, item, found)
+
+
+def _receiver(caller: Caller, item: Input, chunks: int) -> Tensor:
+    """Return a tensor for what an input receives: (chunks, B, H, …), or (B, H or G, keys, …)."""
+    bound, dtype = caller.bound, caller.bound.compute_dtype
+    b, h, rows, keys = bound.batch, bound.heads, bound.queries, bound.keys
+    value, place = caller.values.tensor(item), place_kind(item)
+    channels = value.shape[-1]
+    if place in ("query_row", "key_row"):
+        # Whole vectors are written.
+        channels = -(-channels // caller.kernel.lanes) * caller.kernel.lanes
+    match place:
+        case "query_row":
+            return torch.empty((chunks, b, h, rows, channels), dtype=dtype)
+        case "key_row":
+            groups = bound.groups if isinstance(item.node, n.Vector) else h
+            make = torch.empty if bound.key_lengths is None and rows else torch.zeros
+            return make((b, groups, keys, channels), dtype=dtype)
+        case "pair":
+            return torch.zeros((b, h, rows, keys), dtype=dtype)
+        case "key":
+            return torch.zeros((b, h, keys), dtype=dtype)
+        case "table":
+            return torch.zeros((chunks, b, h, value[0].numel()), dtype=dtype)
+    size = {"query": rows, "number": 1, "channels": channels, "diagonal": channels}[place]
+    return torch.zeros((chunks, b, h, size), dtype=dtype)
+
+
+def _result_words(found: Tensor, item: Input, heads: int) -> list[int]:
+    """Return the words of `Result` in template/call.h."""
+    place, strides = found.data_ptr(), found.stride()
+    if item.kind in _WHOLE:
+        return [place, 0, *strides[:3], heads // found.shape[1]]
+    return [place, *strides[:4], 1]
+
+
+def _carry(run: _Run, caller: Caller, item: Input, found: Tensor) -> None:
+    """Give what an input received to the leaves it is made of."""
+    bound, value, leaf = run.bound, caller.values.tensor(item), item.node
+    total = found if item.kind in _WHOLE else found[0] if len(found) == 1 else found.sum(0)
+    if item.kind == "table":
+        assert isinstance(leaf, n.Array)
+        _add_table(run, leaf, total, value)
+        return
+    if item.kind in ("query_row", "key_row"):
+        total = total[..., : value.shape[-1]]
+    if isinstance(leaf, n.Vector) and total.shape == bound.tensors[leaf.name].shape:
+        run.totals.give(leaf.name, total)
+        return
+    five = _as_five(total, item.kind)
+    whole = Tile(0, bound.queries, 0, bound.keys)
+    if isinstance(leaf, n.Vector | n.Feature | n.PairInput):
+        layout.add_leaf(run.totals.of(leaf.name), leaf, five, bound, whole)
+        return
+    holes = {**run.holes, "received": five}
+    if item.kind == "diagonal":
+        at = diagonal_evaluator(bound, holes)
+    else:
+        at = Evaluator(bound, whole, holes, Cache())
+    run.totals.add(_gradient_of(run.kernel, item), at)
+
+
+def _gradient_of(kernel: Kernel, item: Input) -> Gradient:
+    """Return what the leaves of an input receive, from the Hole "received"."""
+    found = kernel.carried.get(item.node)
+    if found is None:
+        # Of all axes of its side: a value may vary along fewer, and then receives the sum.
+        hole = n.Hole("received", _AXES[item.kind])
+        guard = call("ne", hole, 0)
+        found = differentiate({item.node: Adjoint(hole, guard)}, kernel.wanted)
+        kernel.carried[item.node] = found
+    return found
+
+
+def _as_five(total: Tensor, kind: str) -> Tensor:
+    """Place (B, H, …) as a 5-D value."""
+    match kind:
+        case "query_row":
+            return total.unsqueeze(3)
+        case "key_row":
+            return total.unsqueeze(2)
+        case "query":
+            return total[..., None, None]
+        case "key" | "diagonal":
+            return total[:, :, None, :, None]
+        case "channels":
+            return total[:, :, None, None, :]
+        case "pair":
+            return total.unsqueeze(-1)
+        case _:
+            return total[..., None, None]
+
+
+def _add_table(run: _Run, array: n.Array, found: Tensor, value: Tensor) -> None:
+    """Add what a table's elements received, (B, H, numbers)."""
+    total = run.totals.of(array.name)
+    heads = found.sum(0).view(-1, *value.shape[1:])
+    if "head" not in array.per:
+        total += heads.sum(0)
+        return
+    dim = array.per.index("head")
+    rows = layout.head_range(run.bound, total.shape[dim])
+    target = total.narrow(dim, rows.start, rows.stop - rows.start)
+    heads = heads if target.shape[dim] > 1 else heads.sum(0, keepdim=True)
+    target += heads.movedim(0, dim)

@@ -1,0 +1,193 @@
+"""One call of a kernel: the inputs as tensors, and the words that tell C++ where they lie.
+
+Leaves to others: which inputs there are (`passes/split_pairs`), what is computed (`kernel`).
+"""
+
+import ctypes
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from regard.backends.base import Declined
+from regard.backends.cpu.module import Entry, Layout
+from regard.backends.cpu.slots import place_kind
+from regard.backends.values import layout
+from regard.backends.values.evaluate import Cache, Evaluator
+from regard.backends.values.layout import Tile
+from regard.ir import nodes as n
+from regard.ir.bound import Bound
+from regard.ir.random import keep_threshold
+from regard.passes.split_pairs import Input
+
+# The order of `Storage` in template/call.h.
+_STORAGE = {
+    dtype: code
+    for code, dtype in enumerate(
+        (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32,
+         torch.int16, torch.int8, torch.uint8, torch.bool)
+    )
+}  # fmt: skip
+_LARGEST = 2**31 - 1
+# Words of `Call` before its pointers, of `Input` and of `Result`.
+FIELDS, INPUT_WORDS, RESULT_WORDS = 15, 8, 6
+# Stretches of a tabulated diagonal that whole vectors read behind its end.
+DIAGONAL_MARGIN = 512
+
+
+class Values:
+    """The inputs of a call as tensors, each found once.
+
+    Args:
+        bound: The call.
+        holes: Row values known beforehand, 5-D, by hole name.
+    """
+
+    def __init__(self, bound: Bound, holes: dict[str, Tensor]) -> None:
+        self.bound, self.holes = bound, holes
+        self.tensors: dict[n.Node, Tensor] = {}
+        self.tile = Tile(0, bound.queries, 0, bound.keys)
+        self._at: Evaluator | None = None
+
+    @property
+    def at(self) -> Evaluator:
+        """Evaluates row expressions of all rows at once."""
+        if self._at is None:
+            self._at = Evaluator(self.bound, self.tile, self.holes, Cache())
+        return self._at
+
+    def tensor(self, item: Input) -> Tensor:
+        """Return an input: (b, h, rows, channels) for rows, sizes 1 along what it does not vary."""
+        found = self.tensors.get(item.node)
+        if found is None:
+            found = self.tensors[item.node] = self._find(item)
+        return found
+
+    def _find(self, item: Input) -> Tensor:
+        node = item.node
+        match item.kind:
+            case "table":
+                assert isinstance(node, n.Array)
+                return self._table(node)
+            case "diagonal":
+                return self._lanes(diagonal_evaluator(self.bound)(node)[:, :, 0, :, 0]).contiguous()
+            case "threshold":
+                assert isinstance(node, n.Keep)
+                return self._threshold(node, place_kind(item))
+            case "pair":
+                assert isinstance(node, n.PairInput)
+                return self._checked(self.bound.tensors[node.name])
+            case "channels":
+                value = self.at.real(node)[:, :, 0, 0, :]
+                return value.to(self.bound.compute_dtype).contiguous()
+        if isinstance(node, n.Vector):
+            return self._checked(self.bound.tensors[node.name])
+        if isinstance(node, n.Feature):
+            return self._checked(self.bound.tensors[node.name]).unsqueeze(-1)
+        value = self.at(node)
+        if not isinstance(node, n.Index):
+            value = self._checked(value)
+        return value[:, :, 0] if place_kind(item) in ("key", "key_row") else value[:, :, :, 0]
+
+    def _table(self, array: n.Array) -> Tensor:
+        data = layout.own_heads(array, self.bound)
+        if "head" in array.per:
+            data = data.movedim(array.per.index("head"), 0)
+        else:
+            data = data.unsqueeze(0)
+        return self._lanes(self._checked(data)).contiguous()
+
+    def _lanes(self, data: Tensor) -> Tensor:
+        """Return numbers as a kernel's lanes hold them."""
+        if data.dtype.is_floating_point:
+            return data.to(self.bound.compute_dtype)
+        whole = torch.int64 if self.bound.compute_dtype == torch.float64 else torch.int32
+        return -data.to(whole) if data.dtype == torch.bool else data.to(whole)
+
+    def _threshold(self, node: n.Keep, kind: str) -> Tensor:
+        least = keep_threshold(self.at.real(node.p))
+        if bool((least > 0xFFFFFFFF).any()):
+            raise Declined("a draw drops everything")
+        value = least if self.bound.compute_dtype == torch.float64 else least.to(torch.int32)
+        return value[:, :, 0] if kind == "key" else value[:, :, :, 0]
+
+    def _checked(self, value: Tensor) -> Tensor:
+        """Decline numbers that a kernel's lanes do not hold."""
+        if self.bound.compute_dtype == torch.float64:
+            return value
+        if value.dtype == torch.float64:
+            raise Declined("an input is float64 and q is not")
+        if value.dtype == torch.int64 and value.numel() and int(value.abs().max()) > _LARGEST:
+            raise Declined("an input holds whole numbers beyond 32 bits")
+        return value
+
+
+def diagonal_evaluator(bound: Bound, holes: dict[str, Tensor] | None = None) -> Evaluator:
+    """Return what evaluates functions of i - j at every difference a call has.
+
+    Args:
+        bound: The call; row r has position r on both sides.
+        holes: Values of holes.
+
+    Returns:
+        The evaluator of one query row at 0, with keys at 1 - N … M - 1 and some beyond.
+    """
+    last = bound.keys + DIAGONAL_MARGIN
+    keys = torch.arange(1 - bound.queries, last).view(1, -1)
+    moved = replace(
+        bound, query_positions=torch.zeros((1, 1), dtype=torch.int64), key_positions=keys
+    )
+    return Evaluator(moved, Tile(0, 1, 0, keys.shape[1]), holes or {}, Cache())
+
+
+def kind_of(tensor: Tensor, item: Input) -> str:
+    """Return what an input is read as: "real", "int" or "bool"."""
+    if tensor.dtype.is_floating_point:
+        return "real"
+    if item.kind in ("query_row", "key_row", "channels"):
+        return "real"
+    made_whole = item.kind in ("table", "diagonal")
+    if tensor.dtype == torch.bool or (made_whole and item.hole.kind == "bool"):
+        return "bool"
+    return "int"
+
+
+def describe(item: Input, tensor: Tensor, heads: int) -> list[int]:
+    """Return the words of `Input` in template/call.h for a tensor."""
+    storage, place = _STORAGE[tensor.dtype], tensor.data_ptr()
+    if item.kind == "table":
+        sizes = [*tensor.shape[1:], 1, 1][:3]
+        return [place, storage, 0, _stride(tensor, 1 - 1) if tensor.shape[0] > 1 else 0,
+                sizes[0], sizes[1], heads // tensor.shape[0], sizes[2]]  # fmt: skip
+    strides = [_stride(tensor, dim) for dim in range(tensor.dim())] + [0, 0]
+    share = heads // tensor.shape[1]
+    if item.kind in ("channels", "diagonal"):
+        return [place, storage, strides[0], strides[1], 0, 1, share, tensor.shape[-1]]
+    return [place, storage, *strides[:4], share, tensor.shape[-1]]
+
+
+def _stride(tensor: Tensor, dim: int) -> int:
+    return 0 if tensor.shape[dim] == 1 else tensor.stride(dim)
+
+
+def lay_out(entry: Entry, inputs: list[list[int]], results: list[list[int]]) -> Layout:
+    """Return the words of a call with room for its fields, followed by its inputs and results.
+
+    Args:
+        entry: The function to call.
+        inputs: From `describe`.
+        results: Words of `Result`.
+
+    Returns:
+        The layout, whose addresses and fields are those of one call.
+    """
+    flat = [word for item in inputs for word in item]
+    ends = [word for item in results for word in item]
+    start = FIELDS + 2
+    made = (ctypes.c_int64 * (start + len(flat) + len(ends)))()
+    made[FIELDS:] = [start, start + len(flat), *flat, *ends]
+    return Layout(
+        entry, made,
+        tuple(range(start, start + len(flat), INPUT_WORDS)),
+        tuple(range(start + len(flat), len(made), RESULT_WORDS)),
+    )  # fmt: skip

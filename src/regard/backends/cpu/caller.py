@@ -1,0 +1,146 @@
+"""Calls of a kernel's sweeps on one call's tensors.
+
+Leaves to others: which sweeps run (`forward`, `backward`), how tensors are described (`call`).
+"""
+
+import torch
+from torch import Tensor
+
+from regard.backends.base import Declined
+from regard.backends.cpu.call import FIELDS, Values, describe, kind_of, lay_out
+from regard.backends.cpu.kernel import Kernel
+from regard.backends.cpu.module import KEY_BLOCK, KEY_STEP, QUERY_BLOCK, Layout, Module
+from regard.backends.cpu.rowsweep import RowSweep
+from regard.backends.values.blocks import classify_blocks
+from regard.errors import UnsupportedError
+from regard.ir import nodes as n
+from regard.ir.bound import Bound
+
+# A call of fewer multiplications than this is over before other threads have woken up.
+_SERIAL_MULTIPLICATIONS = 1 << 20
+# Tasks of a decoding call, whatever its threads.
+_DECODING_TASKS = 64
+# Layouts that a sweep remembers: training sees many lengths.
+_MOST_LAYOUTS = 512
+# What a block of pairs is: `Block` in template/call.h.
+_FULL, _MIXED = 1, 2
+# What a call returns: `Status` in template/call.h.
+_DONE, _NOT_FINITE = 0, 1
+
+
+class Caller:
+    """Calls kernels on one call's tensors.
+
+    Args:
+        kernel: The compiled program.
+        bound: The call.
+        holes: Row values known beforehand.
+    """
+
+    def __init__(self, kernel: Kernel, bound: Bound, holes: dict[str, Tensor]) -> None:
+        self.kernel, self.bound = kernel, bound
+        self.values = Values(bound, holes)
+        self.blocks = None
+        self.otherwise = _MIXED
+        conditions = [term.where for term in kernel.lowered.terms]
+        if all(condition is None for condition in conditions):
+            self.otherwise = _FULL
+        elif bound.queries > QUERY_BLOCK or bound.keys > KEY_STEP:
+            self.blocks = _joint_blocks(conditions, bound)
+
+    def run(self, module: Module, results: list[list[int]], chunks: int = 1) -> None:
+        """Run one sweep.
+
+        Args:
+            module: The sweep.
+            results: Words of its results.
+            chunks: How many parts the keys are cut into, where a sweep does.
+
+        Raises:
+            Declined: If a row holds NaN or infinity.
+            UnsupportedError: If memory runs out.
+        """
+        tensors = [self.values.tensor(item) for item in module.inputs]
+        layout = self._layout(module, tensors, results)
+        words = type(layout.words).from_buffer_copy(layout.words)
+        words[:FIELDS] = self._fields(chunks)
+        for place, tensor in zip(layout.inputs, tensors, strict=True):
+            words[place] = tensor.data_ptr()
+        for place, result in zip(layout.results, results, strict=True):
+            words[place] = result[0]
+        status = layout.entry(words)
+        if status == _NOT_FINITE:
+            raise Declined("a row holds NaN or infinity, which products would let through")
+        if status != _DONE:
+            raise UnsupportedError("a kernel got no memory for its blocks")
+
+    def _layout(self, module: Module, tensors: list[Tensor], results: list[list[int]]) -> Layout:
+        """Return how the call's tensors lie; known at once if others lay so before."""
+        ends = [tuple(result[1:]) for result in results]
+        key = (*[(t.shape, t.stride(), t.dtype) for t in tensors], *ends, self.bound.heads)
+        found = module.layouts.get(key)
+        if found is None:
+            inputs = list(zip(module.inputs, tensors, strict=True))
+            entry = module.entry(tuple(kind_of(t, item) for item, t in inputs))
+            described = [describe(item, t, self.bound.heads) for item, t in inputs]
+            found = lay_out(entry, described, results)
+            if len(module.layouts) >= _MOST_LAYOUTS:
+                module.layouts.clear()
+            module.layouts[key] = found
+        return found
+
+    def _fields(self, chunks: int) -> list[int]:
+        """Return the words of `Call` before its pointers."""
+        bound, blocks = self.bound, self.blocks
+        b, h, rows, width = bound.q.shape
+        _, groups, keys, value_width = bound.tensors["v"].shape
+        work = b * h * rows * keys * (width + value_width)
+        threads = 1 if work < _SERIAL_MULTIPLICATIONS else torch.get_num_threads()
+        queries_at = 0 if bound.query_lengths is None else bound.query_lengths.data_ptr()
+        keys_at = 0 if bound.key_lengths is None else bound.key_lengths.data_ptr()
+        place, by_batch, by_head = 0, 0, 0
+        if blocks is not None:
+            place = blocks.data_ptr()
+            by_batch = blocks.stride(0) if blocks.shape[0] > 1 else 0
+            by_head = blocks.stride(1) if blocks.shape[1] > 1 else 0
+        seed = (bound.seed or 0) & 0xFFFFFFFFFFFFFFFF
+        seed = seed - (1 << 64) if seed >= 1 << 63 else seed
+        return [
+            b, h, groups, rows, keys, chunks, threads, bound.first_head, seed, queries_at, keys_at,
+            place, self.otherwise, by_batch, by_head,
+        ]  # fmt: skip
+
+    def decoding_chunks(self) -> int:
+        """Return into how many parts the keys are cut when query rows are few."""
+        heads = self.bound.batch * self.bound.groups
+        return max(1, min(-(-self.bound.keys // KEY_BLOCK), -(-_DECODING_TASKS // heads)))
+
+    def empty(self, *shape: int) -> Tensor:
+        """Return a tensor for results; rows that do not exist are not written, so they are 0."""
+        make = torch.empty if self.bound.query_lengths is None and self.bound.keys else torch.zeros
+        return make(shape, dtype=self.bound.compute_dtype)
+
+    def row_results(self, module: Module[RowSweep]) -> dict[str, Tensor]:
+        """Return tensors (B, H, N) for a row sweep's row values, by hole name."""
+        shape = (self.bound.batch, self.bound.heads, self.bound.queries)
+        return {name: self.empty(*shape) for name in module.sweep.row_results}
+
+
+def _joint_blocks(conditions: list[n.Node | None], bound: Bound) -> Tensor:
+    """Return what blocks all terms together see: full if all see them fully."""
+    found = None
+    for condition in conditions:
+        one = classify_blocks(condition, bound, QUERY_BLOCK, KEY_STEP)
+        found = one if found is None else torch.where(found == one, one, _MIXED)
+    assert found is not None
+    return found.to(torch.int8).contiguous()
+
+
+def row_words(tensor: Tensor) -> list[int]:
+    """Return the words of `Result` for rows (B, H, N, …)."""
+    return [tensor.data_ptr(), 0, tensor.stride(0), tensor.stride(1), tensor.stride(2), 1]
+
+
+def as_holes(rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return row values (B, H, N) as 5-D holes."""
+    return {name: value[..., None, None] for name, value in rows.items()}

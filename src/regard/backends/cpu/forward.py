@@ -1,0 +1,118 @@
+"""Run a program's sweeps: row values that must be known first, then the output.
+
+Leaves to others: calling a sweep (`caller`), the gradient (`backward`), the expressions (`kernel`).
+"""
+
+import torch
+from torch import Tensor
+
+from regard.backends.cpu.caller import Caller, as_holes, row_words
+from regard.backends.cpu.kernel import Kernel
+from regard.backends.cpu.module import NOWHERE, Module
+from regard.backends.cpu.rowsweep import RowSweep
+from regard.backends.values.evaluate import Cache, Evaluator
+from regard.backends.values.layout import Tile
+from regard.ir import nodes as n
+from regard.ir.bound import Bound
+
+
+def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Run a program.
+
+    Args:
+        kernel: The compiled program.
+        bound: The call.
+
+    Returns:
+        The outputs by name, and the row values that backward needs.
+    """
+    holes = {name: _key_max(node, bound) for name, node in kernel.maxima.items()}
+    caller = Caller(kernel, bound, holes)
+    if kernel.needs_output_alone:
+        return {"output": _output_alone(kernel, caller)}, {}
+    rows: dict[str, Tensor] = {}
+    if kernel.counts is not None:
+        rows |= (found := caller.row_results(kernel.counts))
+        caller.run(kernel.counts, [row_words(value) for value in found.values()])
+        holes |= {name: value.round().to(torch.int64) for name, value in as_holes(found).items()}
+    keep = bool(
+        kernel.request.wanted or kernel.request.observe or kernel.lowered.finish is not None
+    )
+    summed = caller.empty(bound.batch, bound.heads, bound.queries, _width(kernel, caller))
+    for module in _sweeps(kernel, caller):
+        found = caller.row_results(module) if keep or len(kernel.forward) > 1 else {}
+        names = module.sweep.row_results
+        results = [row_words(found[name]) if name in found else NOWHERE for name in names]
+        if module.sweep.components:
+            results.append(row_words(summed))
+        caller.run(module, results, caller.decoding_chunks() if module is kernel.decode else 1)
+        rows |= found
+        holes |= as_holes(found)
+    holes["summed"] = summed.unsqueeze(3)
+    outputs = {"output": summed}
+    if keep:
+        at = Evaluator(bound, Tile(0, bound.queries, 0, 0), holes, Cache())
+        if kernel.lowered.finish is not None:
+            holes["alive"] = holes["alive"] > 0
+            outputs["output"] = _finished(kernel, at, holes)
+        outputs |= _observed(kernel, at, holes)
+    return outputs, holes
+
+
+def _output_alone(kernel: Kernel, caller: Caller) -> Tensor:
+    """Run the one sweep of a call that keeps no row values."""
+    bound = caller.bound
+    module = _sweeps(kernel, caller)[0]
+    output = caller.empty(bound.batch, bound.heads, bound.queries, _width(kernel, caller))
+    chunks = caller.decoding_chunks() if module is kernel.decode else 1
+    caller.run(module, [*module.no_row_results, row_words(output)], chunks)
+    return output
+
+
+def _sweeps(kernel: Kernel, caller: Caller) -> list[Module[RowSweep]]:
+    """Return the sweeps of a forward call: that for few query rows, where it fits."""
+    decode = kernel.decode
+    if decode is not None and kernel.reads_in_place(caller.bound.queries, caller.bound.keys):
+        rows = [item for item in decode.inputs if item.kind == "key_row"]
+        if all(caller.values.tensor(item).stride(-1) == 1 for item in rows):
+            return [decode]
+    return kernel.forward
+
+
+def _width(kernel: Kernel, caller: Caller) -> int:
+    values = kernel.forward[-1].sweep.values
+    assert values is not None
+    return caller.values.tensor(values).shape[-1]
+
+
+def _finished(kernel: Kernel, at: Evaluator, holes: dict[str, Tensor]) -> Tensor:
+    assert kernel.lowered.finish is not None
+    found = torch.where(holes["alive"], at.real(kernel.lowered.finish), 0.0)
+    return found.expand(*holes["summed"].shape[:4], -1).squeeze(3)
+
+
+def _observed(kernel: Kernel, at: Evaluator, holes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the observed row values, (B, H, N)."""
+    found = {}
+    bound, lengths = at.bound, at.bound.query_lengths
+    for name, expression in kernel.lowered.rows.items():
+        what, _, term = name.partition(":")
+        value = holes[f"top:{term}"] if what == "max" else at.real(expression)
+        if lengths is not None:
+            exists = at.index("row_i") < lengths.view(-1, 1, 1, 1, 1)
+            value = torch.where(exists, value, -torch.inf if what in ("lse", "max") else 0.0)
+        found[name] = value.expand(bound.batch, bound.heads, bound.queries, 1, 1)[..., 0, 0]
+    return found
+
+
+def _key_max(node: n.KeyMax, bound: Bound) -> Tensor:
+    """Return the largest finite value of each channel over a head's keys."""
+    at = Evaluator(bound, Tile(0, 0, 0, bound.keys), {}, Cache())
+    value = at.real(node.rows)
+    counted = value.isfinite()
+    if bound.key_lengths is not None:
+        counted = counted & (at.index("row_j") < bound.key_lengths.view(-1, 1, 1, 1, 1))
+    if not bound.keys:
+        return torch.zeros_like(value.sum(3, keepdim=True))
+    top = torch.where(counted, value, -torch.inf).amax(3, keepdim=True)
+    return torch.where(top == -torch.inf, 0.0, top)

@@ -1,0 +1,178 @@
+"""Derive the sweeps over the keys of each query row from a lowered program.
+
+Before: a lowered program: softmax(q·k).
+After: one sweep: its term with exponent dot:0, the row sum of p:a, the values weighed with p:a, and
+at the end r:a, by which the weighed sum is multiplied.
+Leaves to others: writing a sweep (`rowsweep`), the adjoint sweep (`adjoint_sweep`).
+"""
+
+from collections.abc import Mapping
+
+from regard.backends.cpu.rowsweep import Component, RowSum, RowSweep, ShiftedTerm
+from regard.backends.cpu.seen import Seen, split_seen
+from regard.errors import UnsupportedError
+from regard.ir import nodes as n
+from regard.passes.build import ONE, ZERO, add, select, substitute
+from regard.passes.linear_weights import linear_parts
+from regard.passes.lower import Lowered, LoweredTerm
+from regard.passes.split_pairs import Split
+
+
+def make_count_sweep(lowered: Lowered, split: Split) -> RowSweep | None:
+    """Return the sweep that counts visible keys.
+
+    Args:
+        lowered: The program.
+        split: An empty split.
+
+    Returns:
+        The sweep, or None if no term reads their number.
+    """
+    counted = [term for term in lowered.terms if term.counted]
+    sweep = RowSweep(split, {})
+    for term in counted:
+        sweep.seen[term.name] = Seen(None if term.where is None else split.pair(term.where))
+        sweep.sums.append(RowSum(f"n:{term.name}", select(term.hole("seen"), ONE)))
+    return sweep if counted else None
+
+
+def make_fused_sweep(lowered: Lowered, split: Split) -> RowSweep | None:
+    """Return the one sweep that finds row values and the summed row.
+
+    Args:
+        lowered: The program.
+        split: An empty split, in which numbers of visible keys are known.
+
+    Returns:
+        The sweep, or None if a row sum must be known before values can be weighed.
+
+    Raises:
+        UnsupportedError: If a kernel cannot do it at all.
+    """
+    sweep = make_sums_sweep(lowered, split)
+    places = {term.name: k for k, term in enumerate(sweep.terms)}
+    atoms: dict[n.Node, str] = {}
+    weights: dict[n.Node, n.Node] = {}
+    for term in lowered.terms:
+        if term.name in places:
+            atom = select(term.hole("seen"), term.num)
+            if term.score is not None:
+                weights[atom] = _weight(term)
+            atoms[weights.get(atom, atom)] = term.name
+    parts = linear_parts(substitute(lowered.weights, weights), atoms)
+    if parts is None:
+        return None
+    for part in parts:
+        terms = tuple(places[name] for name in part.terms)
+        sweep.components.append(Component(split.pair(part.pair), split.pair(part.row), terms))
+    sweep.values = split.summed(lowered.values)
+    return sweep
+
+
+def make_sums_sweep(lowered: Lowered, split: Split) -> RowSweep:
+    """Return the sweep that finds row values alone.
+
+    Args:
+        lowered: The program.
+        split: An empty split, in which numbers of visible keys are known.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        UnsupportedError: If a kernel cannot do it.
+    """
+    sweep = RowSweep(split, {})
+    for term in lowered.terms:
+        sweep.seen[term.name] = split_seen(term, split)
+        place = None
+        if term.exponents:
+            place = len(sweep.terms)
+            sweep.terms.append(_shifted(term, split))
+        kept = _kept(term)
+        for name, body in term.sums.items():
+            sweep.sums.append(RowSum(name, split.pair(substitute(body, kept)), place))
+    if lowered.finish is not None:
+        sweep.sums.append(RowSum("alive", split.pair(select(lowered.seen, ONE))))
+    for term in lowered.terms:
+        if term.exponents:
+            sweep.finals.append((f"m:{term.name}", term.hole("m")))
+        if term.inverse is not None:
+            sweep.finals.append((f"r:{term.name}", split.pair(term.inverse)))
+    return sweep
+
+
+def make_spread_sweep(lowered: Lowered, split: Split) -> RowSweep:
+    """Return the sweep that weighs values when all row values are known.
+
+    Args:
+        lowered: The program.
+        split: An empty split, in which row values are known.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        UnsupportedError: If a kernel cannot do it.
+    """
+    seen = {term.name: split_seen(term, split) for term in lowered.terms}
+    weights = split.pair(select(lowered.seen, lowered.weights))
+    values = split.summed(lowered.values)
+    return RowSweep(split, seen, components=[Component(weights, ONE)], values=values)
+
+
+def make_inverse_sweep(
+    lowered: Lowered, split: Split, bodies: Mapping[str, n.Node]
+) -> RowSweep | None:
+    """Return the sweep that finds what each normaliser receives.
+
+    Args:
+        lowered: The program.
+        split: An empty split, in which row values and the summed row's adjoint are known.
+        bodies: What each normaliser receives, by hole name, as sums over keys.
+
+    Returns:
+        The sweep, or None if it takes none: a single term's adjoint follows from the summed row.
+
+    Raises:
+        UnsupportedError: If a kernel cannot do it.
+    """
+    if not bodies or lowered.single:
+        return None
+    sweep = RowSweep(split, {term.name: split_seen(term, split) for term in lowered.terms})
+    for name, body in bodies.items():
+        sweep.sums.append(RowSum(name, split.pair(_over_pairs(body))))
+    return sweep
+
+
+def _weight(term: LoweredTerm) -> n.Hole:
+    """Return the hole of a softmax's numerator, which is 0 where hidden."""
+    return n.Hole(f"p:{term.name}", "bhij")
+
+
+def _kept(term: LoweredTerm) -> dict[n.Node, n.Node]:
+    """Return what the second pass over a row reads from the first: a softmax's score and weight."""
+    if term.score is None or not term.exponents:
+        return {}
+    weight, score = _weight(term), n.Hole(f"kept:{term.name}", "bhij")
+    atom = select(term.hole("seen"), term.num)
+    return {atom: weight, term.num: weight, term.score: score}
+
+
+def _shifted(term: LoweredTerm, split: Split) -> ShiftedTerm:
+    exponents = tuple(split.pair(exponent) for exponent in term.exponents)
+    sink = None if term.sink is None else split.pair(term.sink)
+    return ShiftedTerm(term.name, exponents, sink, term.floor_zero, term.score is not None)
+
+
+def _over_pairs(node: n.Node) -> n.Node:
+    """Return what a row expression sums over keys: a kernel sums by itself."""
+    match node:
+        case n.Reduce() if "j" in node.axes and "c" not in node.axes:
+            return node.body
+        case n.Call(op="add"):
+            return add(_over_pairs(node.args[0]), _over_pairs(node.args[1]))
+        case n.Call(op="where") if node.args[2] is ZERO:
+            return _over_pairs(node.args[1])
+        case _:
+            raise UnsupportedError("what a normaliser receives is no plain sum over keys")

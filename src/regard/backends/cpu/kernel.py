@@ -1,0 +1,247 @@
+"""What the cpu backend compiles: a program as sweeps over keys, each with its C++ and its library.
+
+Leaves to others: what a sweep computes (`forward_sweeps`, `adjoint_sweep`), its text and library
+(`module`), calling it (`forward`, `backward`).
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+
+from regard.backends.base import Request
+from regard.backends.cpu import forward_sweeps
+from regard.backends.cpu.adjoint_sweep import make_key_sweep
+from regard.backends.cpu.compiler import find_compiler
+from regard.backends.cpu.fold import fold_constants
+from regard.backends.cpu.keysweep import KeySweep
+from regard.backends.cpu.module import KEY_BLOCK, QUERY_BLOCK, Module, Sweep
+from regard.backends.cpu.rowsweep import RowSweep
+from regard.ir import nodes as n
+from regard.ir.print_text import formula_text
+from regard.ir.program import Leaf
+from regard.ir.types import axes_of
+from regard.passes.adjoint import Adjoints, derive_adjoints
+from regard.passes.differentiate import Gradient
+from regard.passes.find_uses import find_uses
+from regard.passes.lower import Lowered, lower
+from regard.passes.split_pairs import Input, Split
+from regard.passes.unshift_bounded import unshift_bounded
+
+# The letters of the row values each sweep finds known: those of `lower`, then those of `adjoint`.
+_FOUND = ("n", "m", "s", "r", "x")
+_ADJOINTS = ("do", "gs", "gx")
+_NAME_LENGTH = 40
+# Laying out keys costs about as much as this many query rows.
+_FEW_ROWS, _MANY_KEYS = 8, 512
+
+
+@dataclass
+class Kernel:
+    """A compiled program.
+
+    Attributes:
+        request: What was asked for.
+        lowered: The program as sweeps.
+        maxima: `max_over_keys` nodes by the name of the hole that stands for each.
+        wanted: The leaves whose gradient is asked for.
+        carried: What the leaves of each input receive, by input, found when first needed.
+    """
+
+    request: Request
+    lowered: Lowered
+    maxima: dict[str, n.KeyMax]
+    wanted: tuple[n.Node, ...]
+    carried: dict[n.Node, Gradient] = field(default_factory=dict)
+
+    @property
+    def real(self) -> str:
+        """The C++ type that is computed with."""
+        return "double" if str(self.request.dtype) == "torch.float64" else "float"
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """The query rows and key rows of a tile."""
+        return QUERY_BLOCK, KEY_BLOCK
+
+    @property
+    def lanes(self) -> int:
+        """How many numbers a vector holds."""
+        compiler = find_compiler()
+        assert not isinstance(compiler, str)
+        return compiler.lanes_bytes // (8 if self.real == "double" else 4)
+
+    @cached_property
+    def formula(self) -> str:
+        """The program as text, for the head of the C++."""
+        return formula_text("out", self.request.written)
+
+    @cached_property
+    def needs_output_alone(self) -> bool:
+        """Whether one sweep gives all that a call returns, and nothing is kept of its rows."""
+        request = self.request
+        more = request.wanted or request.observe or self.maxima or self.counts
+        return not more and self.lowered.finish is None and len(self.forward) == 1
+
+    @cached_property
+    def counts(self) -> Module[RowSweep] | None:
+        """The sweep that counts visible keys, if a term reads their number."""
+        sweep = forward_sweeps.make_count_sweep(self.lowered, self._split())
+        return None if sweep is None else self._module(sweep, "count")
+
+    @cached_property
+    def forward(self) -> list[Module[RowSweep]]:
+        """The one sweep, or the two, that give the output."""
+        fused = forward_sweeps.make_fused_sweep(self.lowered, self._split("n"))
+        if fused is not None:
+            return [self._module(fused, "forward")]
+        sums = forward_sweeps.make_sums_sweep(self.lowered, self._split("n"))
+        spread = forward_sweeps.make_spread_sweep(self.lowered, self._split(*_FOUND))
+        return [self._module(sums, "sums"), self._module(spread, "spread")]
+
+    @cached_property
+    def decode(self) -> Module[RowSweep] | None:
+        """The one sweep for a few query rows, reading keys in place; None if it cannot."""
+        sweep = self.forward[0].sweep
+        if len(self.forward) > 1 or sweep.split.sums:
+            return None
+        rows = [item for item in sweep.split.inputs.values() if item.kind == "key_row"]
+        if not all(isinstance(item.node, n.Vector) for item in rows):
+            return None
+        return self._module(sweep, "decode")
+
+    def reads_in_place(self, queries: int, keys: int) -> bool:
+        """Tell whether the query rows of a call are so few that keys are not laid out for them.
+
+        Args:
+            queries: N.
+            keys: M.
+
+        Returns:
+            Whether `decode` runs, if the rows of keys lie as it needs them.
+        """
+        few = queries <= _FEW_ROWS and keys >= _MANY_KEYS
+        return few and not self.request.wanted and self.decode is not None
+
+    @cached_property
+    def adjoints(self) -> Adjoints:
+        """The adjoint sweeps in terms of the program's own leaves; `finish` and `rows` run so."""
+        return derive_adjoints(self.lowered, self.wanted)
+
+    @cached_property
+    def inverses(self) -> Module[RowSweep] | None:
+        """The sweep that finds what each normaliser receives, where that takes one."""
+        split = self._split(*_FOUND, "do")
+        bodies = self.adjoints.inverses
+        sweep = forward_sweeps.make_inverse_sweep(self.lowered, split, bodies)
+        return None if sweep is None else self._module(sweep, "inverses")
+
+    @cached_property
+    def backward(self) -> Module[KeySweep] | None:
+        """The sweep that finds what every leaf receives; None if pairs give nothing."""
+        split = self._split(*_FOUND, *_ADJOINTS)
+        sweep = make_key_sweep(self.lowered, split, self.wanted)
+        return None if sweep is None else self._module(sweep, "backward")
+
+    def sweeps(self, queries: int, keys: int) -> list[str]:
+        """Return the sweeps of a call in the order in which they run, by name.
+
+        Args:
+            queries: N.
+            keys: M.
+
+        Returns:
+            Their names, as in `module`.
+        """
+        few = self.decode if self.reads_in_place(queries, keys) else None
+        forward = self.forward if few is None else [few]
+        modules = [self.counts, *forward, *self._gradient()]
+        return [module.what for module in modules if module is not None]
+
+    def code(self) -> str:
+        """Return the C++ of the output's sweeps, or, if gradients are wanted, of the gradient's."""
+        modules = self._gradient() if self.wanted else [self.counts, *self.forward]
+        conditions, indices = find_uses(self.request.root)
+
+        def kind(item: Input) -> str:
+            if item.kind in ("query_row", "key_row", "channels"):
+                return "real"
+            found = item.hole.kind
+            if found == "any":
+                found = "bool" if item.node in conditions else found
+                found = "int" if item.node in indices else found
+            return found if found in ("int", "bool") else "real"
+
+        return "\n".join(
+            module.source(tuple(kind(item) for item in module.inputs))
+            for module in modules
+            if module is not None
+        )
+
+    def _gradient(self) -> list[Module | None]:
+        return [self.inverses, self.backward] if self.wanted else []
+
+    def _split(self, *letters: str) -> Split:
+        """Return an empty split in which maxima over keys and these row values are known."""
+        before = ("keymax", *letters)
+        return Split(
+            lambda hole: hole.name.partition(":")[0] in before, self.request.plain_positions
+        )
+
+    def _module(self, sweep: Sweep, what: str) -> Module[Sweep]:
+        """Return a sweep as a library that has a name for people."""
+        first = self.formula.splitlines()[1]
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", first)[:_NAME_LENGTH].strip("_")
+        return Module(sweep, what, f"{name}-{what}", self.real, self.formula)
+
+
+def compile_kernel(request: Request) -> Kernel:
+    """Compile a program for a kind of call, without building anything; sizes do not matter.
+
+    Args:
+        request: The kind of call.
+
+    Returns:
+        The kernel.
+
+    Raises:
+        UnsupportedError: If the program needs something kernels do not have; the reason is given.
+    """
+    return _compile(
+        replace(
+            request,
+            batch=0,
+            heads=0,
+            groups=0,
+            queries=0,
+            keys=0,
+            value_width=0,
+            pair_channels=0,
+            lengths=False,
+        )
+    )
+
+
+@lru_cache(maxsize=256)
+def _compile(request: Request) -> Kernel:
+    maxima: dict[str, n.KeyMax] = {}
+
+    def change(node: n.Node) -> n.Node | None:
+        if node is n.Index("width"):
+            return n.Const(request.width)
+        if isinstance(node, n.KeyMax):
+            hole = n.Hole(f"keymax:{len(maxima)}", axes_of(node))
+            maxima[hole.name] = node
+            return hole
+        return None
+
+    root = fold_constants(n.rewrite(request.root, change))
+    assert isinstance(root, n.Output)
+    lowered = unshift_bounded(lower(root, request.observe, request.seeded), request.observe)
+    leaves = (node for node in n.walk(root) if isinstance(node, Leaf))
+    wanted = tuple(leaf for leaf in leaves if leaf.name in request.wanted)
+    kernel = Kernel(request, lowered, maxima, wanted)
+    # All that may be unsupported is found now, not in the middle of a call.
+    _ = kernel.forward, kernel.counts
+    if wanted:
+        _ = kernel.inverses, kernel.backward
+    return kernel

@@ -1,0 +1,177 @@
+"""A sweep as a library: its C++ text, and the function that is built from it on first use.
+
+Leaves to others: what the sweep computes (`rowsweep`, `keysweep`), building (`library`), the call
+(`call`).
+"""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from regard.backends.cpu.compiler import find_compiler
+from regard.backends.cpu.keysweep import KeySweep
+from regard.backends.cpu.library import load_library
+from regard.backends.cpu.rowsweep import RowSweep
+from regard.backends.cpu.slots import place_kind
+from regard.errors import UnsupportedError
+from regard.ir import nodes as n
+from regard.ir.print_text import text
+from regard.passes.split_pairs import Input
+
+# Numbers of one score in a tile: with its keys and values it fits a core's second-level cache.
+QUERY_BLOCK, KEY_BLOCK = 96, 256
+# Blocks of pairs are told empty, full or mixed in steps of so many keys.
+KEY_STEP = 64
+# The header that holds each sweep's loops, and the function that runs them.
+_LOOPS = {
+    "count": ("forward.h", "sweep_rows"),
+    "forward": ("forward.h", "sweep_rows"),
+    "sums": ("forward.h", "sweep_rows"),
+    "spread": ("forward.h", "sweep_rows"),
+    "decode": ("decode.h", "sweep_few"),
+    "inverses": ("forward.h", "sweep_rows"),
+    "backward": ("backward.h", "sweep_keys"),
+}
+# What a row value that is known beforehand is, by the letters of its hole.
+_ROW_VALUES = {
+    "m": "the largest exponent of term {}", "s": "the row sum of term {}",
+    "r": "the inverse of the normaliser of term {}", "n": "the keys that term {} sees",
+    "x": "the row sum of num · (score − m) of term {}",
+    "gs": "the adjoint of the row sum of term {}", "gx": "the adjoint of x of term {}",
+    "gd": "r times its adjoint of term {}", "do": "the adjoint of the summed row",
+    "keymax": "a maximum over keys",
+}  # fmt: skip
+_VARIES = {
+    "number": "number of a head", "channels": "channels of a head", "query": "number of a query",
+    "key": "number of a key", "query_row": "query row", "key_row": "key row",
+    "pair": "of a pair", "table": "table", "diagonal": "function of i − j",
+}  # fmt: skip
+
+# Words of `Result` in template/call.h for a result nobody wants.
+NOWHERE = [0, 0, 0, 0, 0, 1]
+
+Sweep = TypeVar("Sweep", RowSweep, KeySweep)
+# From the words of a call to its status.
+Entry = Callable[[ctypes.Array], int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How tensors of the same shapes and strides lie, told once for all such calls.
+
+    Attributes:
+        entry: The function to call.
+        words: A call's words, without addresses.
+        inputs: Where the address of each input stands among them.
+        results: Where the address of each result stands.
+    """
+
+    entry: Entry
+    words: ctypes.Array
+    inputs: tuple[int, ...]
+    results: tuple[int, ...]
+
+
+@dataclass
+class Module(Generic[Sweep]):
+    """A sweep, and its library for every way its inputs may be read.
+
+    Attributes:
+        sweep: What is computed.
+        what: What it is for, as in `_LOOPS`.
+        name: What people call it, in the names of files.
+        real: The C++ type that is computed with.
+        formula: The program as text, for the head of the C++.
+    """
+
+    sweep: Sweep
+    what: str
+    name: str
+    real: str
+    formula: str
+    layouts: dict[tuple, "Layout"] = field(default_factory=dict)
+    _entries: dict[tuple[str, ...], Entry] = field(default_factory=dict)
+
+    @cached_property
+    def inputs(self) -> list[Input]:
+        """The inputs in the order of the call's."""
+        return list(self.sweep.split.inputs.values())
+
+    @cached_property
+    def no_row_results(self) -> list[list[int]]:
+        """The words of a row sweep's row values if none is wanted."""
+        assert isinstance(self.sweep, RowSweep)
+        return [NOWHERE] * len(self.sweep.row_results)
+
+    def entry(self, kinds: tuple[str, ...]) -> Entry:
+        """Return the function to call, built on first use.
+
+        Args:
+            kinds: What each input is read as: "real", "int" or "bool".
+
+        Returns:
+            A function from the words of a `Call` to its status.
+
+        Raises:
+            UnsupportedError: If there is no compiler.
+        """
+        found = self._entries.get(kinds)
+        if found is None:
+            compiler = find_compiler()
+            if isinstance(compiler, str):
+                raise UnsupportedError(compiler)
+            defines = (f"REGARD_REAL={self.real}", f"REGARD_BYTES={compiler.lanes_bytes}")
+            found = load_library(self.source(kinds), self.name, defines).regard_run
+            found.argtypes, found.restype = [ctypes.c_void_p], ctypes.c_int
+            self._entries[kinds] = found
+        return found
+
+    def source(self, kinds: tuple[str, ...]) -> str:
+        """Return the C++ text.
+
+        Args:
+            kinds: What each input is read as.
+
+        Returns:
+            A file's text.
+        """
+        header, run = _LOOPS[self.what]
+        program = self.sweep.source(dict(zip(self.inputs, kinds, strict=True)))
+        return "\n".join(
+            [
+                f"// The sweep '{self.what}' of",
+                *(f"//   {line}".rstrip() for line in self.formula.splitlines()[1:]),
+                "//",
+                "// Inputs, by their number in a call:",
+                *(f"//   {k}: {_told(item)}" for k, item in enumerate(self.inputs)),
+                f"#define REGARD_QUERY_BLOCK {QUERY_BLOCK}",
+                f"#define REGARD_KEY_BLOCK {KEY_BLOCK}",
+                f"#define REGARD_KEY_STEP {KEY_STEP}",
+                f'#include "{header}"',
+                "",
+                "namespace regard {",
+                "",
+                program,
+                "",
+                "}  // namespace regard",
+                "",
+                'extern "C" __attribute__((visibility("default")))',
+                "int regard_run(const int64_t* call) {",
+                f"  return regard::{run}<regard::Program>(regard::located(call));",
+                "}",
+                "",
+            ]
+        )
+
+
+def _told(item: Input) -> str:
+    """Return what an input is, for readers of the C++."""
+    varies = _VARIES[place_kind(item)]
+    if isinstance(item.node, n.Hole):
+        letters, _, rest = item.node.name.partition(":")
+        return f"{_ROW_VALUES.get(letters, letters).format(rest)}, {varies}"
+    if isinstance(item.node, n.Keep):
+        return f"what random bits are compared with, to keep with {text(item.node.p)}, {varies}"
+    return f"{text(item.node)}, {varies}"

@@ -1,0 +1,260 @@
+// The adjoint sweep: scores are computed again, and every input receives its gradient.
+//
+// A task is a chunk of the keys of one key head, and visits all query rows of the heads that share it.
+// What keys receive is its own; what query rows receive is kept apart for every chunk and added up by
+// the caller, in order, so that nothing depends on the number of threads.
+// Leaves to others: the derivatives (emitted as `P`).
+#pragma once
+
+#include "channels.h"
+
+namespace regard {
+
+// Inputs laid out once for a call: left rows plainly and in panels, right rows transposed and in panels.
+template <class P> struct LaidInputs {
+  Laid left[P::LEFTS + 1], left_panels[P::LEFTS + 1], right[P::RIGHTS + 1], right_panels[P::RIGHTS + 1];
+  int64_t query_rows, key_rows;
+
+  LaidInputs(const Call& call)
+      : query_rows(least(QUERY_BLOCK, call.queries)), key_rows(least(KEY_BLOCK, call.keys)) {
+    for (int k = 0; k < P::LEFTS; ++k) {
+      const Input& x = call.inputs[P::lefts[k]];
+      const int64_t size = padded(x.width, W) * query_rows;
+      left[k] = Laid(call, x, call.queries, QUERY_BLOCK, size);
+      left_panels[k] = Laid(call, x, call.queries, QUERY_BLOCK, P::left_in_panels[k] ? size : 0);
+    }
+    for (int k = 0; k < P::RIGHTS; ++k) {
+      const Input& x = call.inputs[P::rights[k]];
+      right[k] = Laid(call, x, call.keys, KEY_BLOCK, x.width * padded(key_rows, W));
+      right_panels[k] =
+          Laid(call, x, call.keys, KEY_BLOCK, P::right_in_panels[k] ? padded(x.width, W) * key_rows : 0);
+    }
+  }
+
+  template <class F> void each(F function) {
+    for (int k = 0; k < P::LEFTS; ++k) function(left[k]), function(left_panels[k]);
+    for (int k = 0; k < P::RIGHTS; ++k) function(right[k]), function(right_panels[k]);
+  }
+  bool allot(Shared& memory) {
+    int64_t numbers = 64;
+    each([&](Laid& x) { numbers += x.numbers() + 16; });
+    if (!memory.allot(numbers)) return false;
+    each([&](Laid& x) { x.data = memory.take(x.numbers()); });
+    return true;
+  }
+
+  bool lay_queries(const Call& call, int64_t b, int64_t h, int64_t qb, real* line) {
+    bool good = true;
+    for (int k = 0; k < P::LEFTS; ++k) {
+      const Input& x = call.inputs[P::lefts[k]];
+      const int64_t i0 = qb * QUERY_BLOCK;
+      const int rows = left[k].rows_from(call.queries, i0, call.query_lengths, b, QUERY_BLOCK);
+      if (rows <= 0 || !left[k].owned_by(b, h)) continue;
+      good &= lay_plainly(x, b, h, i0, rows, left[k].at(b, h, qb), padded(x.width, W));
+      if (P::left_in_panels[k])
+        lay_panels(x, b, h, i0, rows, left_panels[k].at(b, h, qb), query_rows, line);
+    }
+    return good;
+  }
+  bool lay_keys(const Call& call, int64_t b, int64_t h, int64_t kb, real* line) {
+    bool good = true;
+    for (int k = 0; k < P::RIGHTS; ++k) {
+      const Input& x = call.inputs[P::rights[k]];
+      const int64_t j0 = kb * KEY_BLOCK;
+      const int keys = right[k].rows_from(call.keys, j0, call.key_lengths, b, KEY_BLOCK);
+      if (keys <= 0 || !right[k].owned_by(b, h)) continue;
+      good &= lay_transposed(x, b, h, j0, keys, columns_of(call, kb), right[k].at(b, h, kb), line);
+      if (P::right_in_panels[k])
+        lay_panels(x, b, h, j0, keys, right_panels[k].at(b, h, kb), key_rows, line);
+    }
+    return good;
+  }
+};
+
+// Memory of a thread.
+template <class P> struct KeyTask {
+  Tile t;
+  real* scores[P::DOTS + P::CHANNEL_SUMS + 1];
+  real* right_sums[P::RIGHTS + 1];  // transposed sums of channel loops, channels × KEY_BLOCK
+  Vec* lanes_kept;
+  real* line;
+  int64_t chunk = 0;
+  bool good;
+
+  KeyTask(const Call& call, Scratch& scratch) {
+    const int64_t rows = least(QUERY_BLOCK, call.queries);
+    int64_t widest = W, widths = 0;
+    for (int k = 0; k < P::LEFTS; ++k) widest = widest > call.inputs[P::lefts[k]].width ? widest : call.inputs[P::lefts[k]].width;
+    for (int k = 0; k < P::RIGHTS; ++k) {
+      widest = widest > call.inputs[P::rights[k]].width ? widest : call.inputs[P::rights[k]].width;
+      if (P::CHANNEL_SUMS) widths += call.inputs[P::rights[k]].width;
+    }
+    for (int k = 0; k < P::INPUTS; ++k) widest = P::CHANNEL_SUMS && widest < call.inputs[k].width && call.inputs[k].width < 4096 ? call.inputs[k].width : widest;
+    widest = padded(widest, W);
+    const int64_t kept = P::CHANNEL_SUMS ? (P::LEFTS + P::INPUTS) * widest * W : 0;
+    const int64_t numbers = (P::DOTS + P::CHANNEL_SUMS) * rows * SCORE_ROW + widths * KEY_BLOCK +
+                            P::QUERIES * QUERY_BLOCK + (P::KEYS + P::PAIRS + P::KEY_SUMS) * KEY_BLOCK +
+                            (P::NUMBERS + 1) * W + kept + widest + 16 * 16;
+    real* next = scratch.take(numbers);
+    good = next != nullptr;
+    if (!good) return;
+    auto take = [&](int64_t count) { real* found = next; next += padded(count, 64 / sizeof(real)); return found; };
+    t.call = &call;
+    for (int k = 0; k < P::DOTS + P::CHANNEL_SUMS; ++k) scores[k] = take(rows * SCORE_ROW);
+    for (int k = 0; k < P::RIGHTS; ++k) right_sums[k] = P::CHANNEL_SUMS ? take(call.inputs[P::rights[k]].width * KEY_BLOCK) : nullptr;
+    lanes_kept = (Vec*)take(kept);
+    t.queries = take(P::QUERIES * QUERY_BLOCK);
+    t.keyed = take(P::KEYS * KEY_BLOCK);
+    t.pairs = take(P::PAIRS * KEY_BLOCK);
+    t.key_sums = take(P::KEY_SUMS * KEY_BLOCK);
+    t.numbers = take((P::NUMBERS + 1) * W);
+    line = take(widest);
+    t.scores = scores;
+  }
+};
+
+template <class P, bool MASKED>
+__attribute__((noinline)) static void spread_tile(Tile& t) {
+  Vec number[P::NUMBER_SUMS + 1]{};
+  for (int i = 0; i < t.rows; ++i) {
+    start_row<P>(t, i);
+    Vec row[P::ROW_SUMS + 1]{};
+    for (int j = 0; j < t.keys; j += W) P::template adjoints<MASKED>(t, i, j, row, number);
+    for (int k = 0; k < P::ROW_SUMS; ++k)
+      *t.call->results[P::row_sums[k]].at(t.chunk, t.b, t.h, t.i0 + i) += sum_of(row[k]);
+  }
+  for (int k = 0; k < P::NUMBER_SUMS; ++k)
+    *t.call->results[P::number_sums[k]].at(t.chunk, t.b, t.h, 0) += sum_of(number[k]);
+}
+
+// The pairs of a block of queries and a block of keys, and what their rows receive.
+template <class P>
+static void spread_block(Tile& t, KeyTask<P>& task, LaidInputs<P>& laid, int64_t qb, int64_t kb, Block block) {
+  const Call& call = *t.call;
+  real* left[P::LEFTS + 1];
+  for (int k = 0; k < P::LEFTS; ++k) left[k] = laid.left[k].at(t.b, t.h, qb);
+  const int64_t columns = columns_of(call, kb);
+  read_keys<P>(t);
+  for (int k = 0; k < P::DOTS; ++k) {
+    const int64_t width = call.inputs[P::lefts[P::dots[k].left]].width;
+    const real* keys = laid.right[P::dots[k].right].at(t.b, t.h, kb) + t.start * width;
+    multiply(t.rows, int(padded(t.keys, W)), int(width), Left{left[P::dots[k].left], padded(width, W), 1},
+             Panels{keys, width, columns - t.start}, task.scores[k], SCORE_ROW, false);
+  }
+  P::channel_sums(t, PlainRows<P>{call, left}, laid.right, kb, columns);
+  if (block == FULL)
+    spread_tile<P, false>(t);
+  else
+    spread_tile<P, true>(t);
+  for (int k = 0; k < P::PRODUCTS; ++k) {
+    const Product product = P::products[k];
+    const real* weights = task.scores[product.score];
+    if (product.to_left >= 0) {
+      const Result& r = call.results[product.to_left];
+      const int64_t width = padded(call.inputs[P::rights[product.right]].width, W);
+      multiply(t.rows, int(width), t.keys, Left{weights, SCORE_ROW, 1},
+               Panels{laid.right_panels[product.right].at(t.b, t.h, kb), laid.key_rows, width, t.start},
+               r.at(t.chunk, t.b, t.h, t.i0), r.by_row, true);
+    }
+    if (product.to_right >= 0) {
+      const Result& r = call.results[product.to_right];
+      const int64_t width = padded(call.inputs[P::lefts[product.left]].width, W);
+      multiply(t.keys, int(width), t.rows, Left{weights, 1, SCORE_ROW},
+               Panels{laid.left_panels[product.left].at(t.b, t.h, qb), laid.query_rows, width},
+               r.at(0, t.b, t.h, t.j0), r.by_row, true);
+    }
+  }
+  P::spread_channel_sums(t, task, PlainRows<P>{call, left}, laid.right, kb, columns);
+}
+
+// A block of keys for one head: all query rows in turn.
+template <class P>
+static void spread_keys(Tile& t, KeyTask<P>& task, LaidInputs<P>& laid, int64_t kb, bool first) {
+  const Call& call = *t.call;
+  const int64_t j0 = kb * KEY_BLOCK, keys = least(KEY_BLOCK, call.keys_of(t.b) - j0);
+  for (int k = 0; k < P::RIGHT_RESULTS; ++k) {
+    const Result& r = call.results[P::right_results[k]];
+    if (first || r.share == 1) __builtin_memset(r.at(0, t.b, t.h, j0), 0, sizeof(real) * keys * r.by_row);
+  }
+  if (P::CHANNEL_SUMS)
+    for (int k = 0; k < P::RIGHTS; ++k)
+      __builtin_memset(task.right_sums[k], 0, sizeof(real) * call.inputs[P::rights[k]].width * KEY_BLOCK);
+  __builtin_memset(t.key_sums, 0, sizeof(real) * P::KEY_SUMS * KEY_BLOCK);
+  read_numbers<P>(t);
+  const int64_t queries = call.queries_of(t.b);
+  for (int64_t qb = 0; qb * QUERY_BLOCK < queries; ++qb) {
+    t.i0 = qb * QUERY_BLOCK;
+    t.rows = int(least(QUERY_BLOCK, queries - t.i0));
+    bool entered = false;
+    each_tile(t, qb, kb, [&](Block block) {
+      if (!entered) read_queries<P>(t);
+      entered = true;
+      spread_block(t, task, laid, qb, kb, block);
+    });
+  }
+  for (int k = 0; k < P::KEY_SUMS; ++k) {
+    const Result& r = call.results[P::key_sums[k]];
+    for (int j = 0; j < keys; ++j) *r.at(0, t.b, t.h, j0 + j) = t.key_sums[k * KEY_BLOCK + j];
+  }
+  t.j0 = j0;
+  t.keys = int(keys);
+  P::finish_channel_sums(t, task);
+}
+
+// Add what a channel loop found, channels × keys, to rows of keys.
+REGARD_INLINE void add_transposed(const Tile& t, const Result& r, const real* sums, int64_t width) {
+  for (int j = 0; j < t.keys; ++j) {
+    real* row = r.at(0, t.b, t.h, t.j0 + j);
+    for (int64_t c = 0; c < width; ++c) row[c] += sums[c * KEY_BLOCK + j];
+  }
+}
+
+template <class P> static int sweep_keys(const Call& call) {
+  static thread_local Scratch scratch;
+  const int64_t query_blocks = (call.queries + QUERY_BLOCK - 1) / QUERY_BLOCK;
+  const int64_t key_blocks = (call.keys + KEY_BLOCK - 1) / KEY_BLOCK;
+  const int64_t heads = call.batch * call.heads, blocks = query_blocks + key_blocks;
+  const int64_t group = call.heads / call.groups;
+  LaidInputs<P> laid(call);
+  Shared shared;
+  if (!laid.allot(shared)) return NO_MEMORY;
+  int status = DONE;
+#pragma omp parallel num_threads(int(call.threads))
+  {
+    KeyTask<P> task(call, scratch);
+    if (!task.good) __atomic_store_n(&status, NO_MEMORY, __ATOMIC_RELAXED);
+#pragma omp barrier
+    const bool ready = __atomic_load_n(&status, __ATOMIC_RELAXED) != NO_MEMORY;
+    bool good = true;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t part = 0; part < heads * blocks; ++part) {
+      if (!ready) continue;
+      const int64_t block = part % blocks, h = part / blocks % call.heads, b = part / blocks / call.heads;
+      good &= block < query_blocks ? laid.lay_queries(call, b, h, block, task.line)
+                                   : laid.lay_keys(call, b, h, block - query_blocks, task.line);
+    }
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t part = 0; part < call.batch * call.groups * call.chunks; ++part) {
+      if (!ready) continue;
+      Tile& t = task.t;
+      t.chunk = part % call.chunks;
+      const int64_t g = part / call.chunks % call.groups;
+      t.b = part / call.chunks / call.groups;
+      for (int64_t h = g * group; h < (g + 1) * group; ++h)
+        for (int k = 0; k < P::LEFT_RESULTS; ++k) {
+          const Result& r = call.results[P::left_results[k]];
+          __builtin_memset(r.at(t.chunk, t.b, h, 0), 0, sizeof(real) * call.queries * r.by_row);
+        }
+      // Chunks take blocks in turn, so that a causal mask leaves each about as much to do.
+      for (int64_t kb = t.chunk; kb < key_blocks; kb += call.chunks) {
+        if (kb * KEY_BLOCK >= call.keys_of(t.b)) break;
+        for (t.h = g * group; t.h < (g + 1) * group; ++t.h)
+          spread_keys(t, task, laid, kb, t.h == g * group);
+      }
+    }
+    if (!good) __atomic_store_n(&status, NOT_FINITE, __ATOMIC_RELAXED);
+  }
+  return status;
+}
+
+}  // namespace regard

@@ -1,0 +1,287 @@
+// Sweeps over the keys of each query row: maxima, row sums and summed rows, block by block.
+//
+// The largest exponent of a row is found while sums are taken: when it rises, what was summed so far is
+// scaled down (Milakov & Gimelshein 2018; Dao et al. 2022). Tasks are blocks of query rows.
+// Leaves to others: the program's own arithmetic (emitted as `P`), and gradients (backward.h).
+#pragma once
+
+#include "channels.h"
+
+namespace regard {
+
+// What the sweep has found for a block of query rows.
+template <class P> struct RowState {
+  real top[P::TERMS + 1][QUERY_BLOCK];
+  real sum[P::SUMS + 1][QUERY_BLOCK];
+  real found[P::FINALS + 1][QUERY_BLOCK];
+  real coefficient[P::COMPONENTS + 1][QUERY_BLOCK];
+  real* summed[P::COMPONENTS + 1];
+  int64_t columns;
+
+  void start(const Tile& t) {
+    for (int i = 0; i < t.rows; ++i) {
+      for (int k = 0; k < P::TERMS; ++k) top[k][i] = P::start(t, k, i);
+      for (int k = 0; k < P::SUMS; ++k) sum[k][i] = 0;
+    }
+    for (int k = 0; k < P::COMPONENTS; ++k)
+      __builtin_memset(summed[k], 0, sizeof(real) * t.rows * columns);
+  }
+
+  // Let the largest exponent of row i become `largest`.
+  void raise(int term, int i, real largest) {
+    const real before = top[term][i];
+    if (before == largest || largest != largest) return;
+    top[term][i] = largest;
+    if (before == -__builtin_inff()) return;
+    const real moved = before - largest, factor = __builtin_exp(double(moved));
+    P::rescale(term, moved, factor, &sum[0][i]);
+    for (int k = 0; k < P::COMPONENTS; ++k)
+      if (P::shifts(k, term))
+        for (int64_t c = 0; c < columns; c += W) {
+          real* place = summed[k] + i * columns + c;
+          store(place, load(place) * factor);
+        }
+  }
+};
+
+// No key seen yet: subtract nothing.
+REGARD_INLINE real finite_shift(real top) { return top == -__builtin_inff() ? real(0) : top; }
+
+// The pairs of one tile: scores to weights, in place, and row sums.
+template <class P, bool MASKED>
+__attribute__((noinline)) static void weigh_tile(Tile& t, RowState<P>& s) {
+  for (int i = 0; i < t.rows; ++i) {
+    start_row<P>(t, i);
+    alignas(64) real kept[P::TERMS + 1][KEY_BLOCK];
+    Vec shift[P::TERMS + 1];
+    if constexpr (P::TERMS > 0) {
+      Vec top[P::TERMS];
+      for (int k = 0; k < P::TERMS; ++k) top[k] = splat(s.top[k][i]);
+#pragma GCC unroll 2
+      for (int j = 0; j < t.keys; j += W) {
+        Vec score[P::TERMS];
+        P::template scores<MASKED>(t, i, j, score);
+        for (int k = 0; k < P::TERMS; ++k) {
+          store(kept[k] + j, score[k]);
+          top[k] = vmax(score[k], top[k]);
+        }
+      }
+      for (int k = 0; k < P::TERMS; ++k) {
+        s.raise(k, i, max_of(top[k]));
+        shift[k] = splat(finite_shift(s.top[k][i]));
+      }
+    }
+    Vec sum[P::SUMS + 1]{};
+#pragma GCC unroll 2
+    for (int j = 0; j < t.keys; j += W) {
+      Vec score[P::TERMS + 1], weight[P::COMPONENTS + 1];
+      for (int k = 0; k < P::TERMS; ++k) score[k] = load(kept[k] + j);
+      P::template weights<MASKED>(t, i, j, score, shift, sum, weight);
+      for (int k = 0; k < P::COMPONENTS; ++k) store(t.scores[k] + i * SCORE_ROW + j, weight[k]);
+    }
+    for (int k = 0; k < P::SUMS; ++k) s.sum[k][i] += sum_of(sum[k]);
+  }
+}
+
+template <class P> REGARD_INLINE void weigh(Tile& t, RowState<P>& s, Block block) {
+  if (block == FULL)
+    weigh_tile<P, false>(t, s);
+  else
+    weigh_tile<P, true>(t, s);
+}
+
+// Turn the state of the rows into results, and write them.
+template <class P> static void finish_rows(Tile& t, RowState<P>& s) {
+  for (int i = 0; i < t.rows; i += W) P::finish(t, s, i);
+  const Result* result = t.call->results;
+  auto write = [&](const real* from) {
+    const Result& r = *result++;
+    if (!r.data) return;
+    real* to = r.at(0, t.b, t.h, t.i0);
+    for (int i = 0; i < t.rows; ++i) to[i * r.by_row] = from[i];
+  };
+  for (int k = 0; k < P::TERMS; ++k) write(s.top[k]);
+  for (int k = 0; k < P::SUMS; ++k) write(s.sum[k]);
+  for (int k = 0; k < P::FINALS; ++k) write(s.found[k]);
+  if constexpr (P::COMPONENTS > 0) {
+    const Result& r = *result;
+    const int64_t width = t.call->inputs[P::VALUE].width;
+    for (int i = 0; i < t.rows; ++i) {
+      real* to = r.at(0, t.b, t.h, t.i0 + i);
+      int64_t c = 0;
+      for (; c + W <= width; c += W) {
+        Vec all{};
+        for (int k = 0; k < P::COMPONENTS; ++k) {
+          const Vec sum = load(s.summed[k] + i * s.columns + c);
+          // A row that sees nothing is 0, even if its number is 1 / 0.
+          all += select(sum == real(0), Vec{}, sum * s.coefficient[k][i]);
+        }
+        store(to + c, all);
+      }
+      for (; c < width; ++c) {
+        real all = 0;
+        for (int k = 0; k < P::COMPONENTS; ++k) {
+          const real sum = s.summed[k][i * s.columns + c];
+          all += sum == 0 ? 0 : sum * s.coefficient[k][i];
+        }
+        to[c] = all;
+      }
+    }
+  }
+}
+
+// Numbers a thread needs for its tiles, handed out piece by piece.
+template <class P> struct TileMemory {
+  Tile t;
+  RowState<P> state;
+  real* scores[Sizes<P>::BUFFERS + 1];
+  real* left[P::LEFTS + 1];
+  real* line;
+  bool good;
+
+  TileMemory(const Call& call, Scratch& scratch, int64_t rows, int64_t keys) {
+    const int64_t columns = P::COMPONENTS ? padded(call.inputs[P::VALUE].width, W) : 0;
+    int64_t widest = W, lefts = 0;
+    for (int k = 0; k < P::LEFTS; ++k) lefts += rows * padded(call.inputs[P::lefts[k]].width, W);
+    for (int k = 0; k < P::RIGHTS; ++k) widest = widest > call.inputs[P::rights[k]].width ? widest : call.inputs[P::rights[k]].width;
+    widest = padded(widest > columns ? widest : columns, W);
+    const int64_t numbers = (P::NUMBERS + 1) * W + (P::QUERIES + 0) * QUERY_BLOCK +
+                            (P::KEYS + P::PAIRS) * KEY_BLOCK + Sizes<P>::BUFFERS * rows * SCORE_ROW +
+                            P::COMPONENTS * rows * columns + lefts + widest + 64;
+    real* next = scratch.take(numbers);
+    good = next != nullptr;
+    if (!good) return;
+    auto take = [&](int64_t count) { real* found = next; next += count; return found; };
+    t.call = &call;
+    for (int k = 0; k < Sizes<P>::BUFFERS; ++k) scores[k] = take(rows * SCORE_ROW);
+    for (int k = 0; k < P::COMPONENTS; ++k) state.summed[k] = take(rows * columns);
+    for (int k = 0; k < P::LEFTS; ++k) left[k] = take(rows * padded(call.inputs[P::lefts[k]].width, W));
+    t.queries = take(P::QUERIES * QUERY_BLOCK);
+    t.keyed = take(P::KEYS * KEY_BLOCK);
+    t.pairs = take(P::PAIRS * KEY_BLOCK);
+    line = take(widest);
+    t.numbers = take((P::NUMBERS + 1) * W);
+    t.scores = scores;
+    state.columns = columns;
+  }
+};
+
+// The key inputs of a call, transposed for scores and in panels for sums.
+template <class P> struct LaidKeys {
+  Laid right[P::RIGHTS + 1], value;
+
+  LaidKeys(const Call& call) {
+    for (int k = 0; k < P::RIGHTS; ++k) {
+      const Input& x = call.inputs[P::rights[k]];
+      right[k] = Laid(call, x, call.keys, KEY_BLOCK, x.width * least(KEY_BLOCK, padded(call.keys, W)));
+    }
+    if constexpr (P::COMPONENTS > 0) {
+      const Input& x = call.inputs[P::VALUE];
+      value = Laid(call, x, call.keys, KEY_BLOCK, padded(x.width, W) * allotted(call));
+    }
+  }
+  static int64_t allotted(const Call& call) { return least(KEY_BLOCK, call.keys); }
+
+  bool allot(Shared& memory) {
+    int64_t numbers = 64;
+    for (int k = 0; k < P::RIGHTS; ++k) numbers += right[k].numbers() + 16;
+    if (P::COMPONENTS > 0) numbers += value.numbers() + 16;
+    if (!memory.allot(numbers)) return false;
+    for (int k = 0; k < P::RIGHTS; ++k) right[k].data = memory.take(right[k].numbers());
+    if (P::COMPONENTS > 0) value.data = memory.take(value.numbers());
+    return true;
+  }
+
+  // Lay out block kb of what head h of batch row b is the first to read.
+  bool lay(const Call& call, int64_t b, int64_t h, int64_t kb, real* line) {
+    const int64_t j0 = kb * KEY_BLOCK;
+    bool good = true;
+    for (int k = 0; k < P::RIGHTS; ++k) {
+      const int keys = right[k].rows_from(call.keys, j0, call.key_lengths, b, KEY_BLOCK);
+      if (keys > 0 && right[k].owned_by(b, h))
+        good &= lay_transposed(call.inputs[P::rights[k]], b, h, j0, keys, columns_of(call, kb),
+                               right[k].at(b, h, kb), line);
+    }
+    if constexpr (P::COMPONENTS > 0) {
+      const int keys = value.rows_from(call.keys, j0, call.key_lengths, b, KEY_BLOCK);
+      if (keys > 0 && value.owned_by(b, h))
+        good &= lay_panels(call.inputs[P::VALUE], b, h, j0, keys, value.at(b, h, kb), allotted(call), line);
+    }
+    return good;
+  }
+};
+
+// One tile: scores, weights, and weights times values.
+template <class P>
+REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
+  const Call& call = *t.call;
+  const int64_t columns = columns_of(call, kb);
+  read_keys<P>(t);
+  for (int k = 0; k < P::DOTS; ++k) {
+    const Dot dot = P::dots[k];
+    const int64_t width = call.inputs[P::lefts[dot.left]].width;
+    const real* keys = laid.right[dot.right].at(t.b, t.h, kb) + t.start * width;
+    multiply(t.rows, int(padded(t.keys, W)), int(width), Left{memory.left[dot.left], padded(width, W), 1},
+             Panels{keys, width, columns - t.start}, memory.scores[k], SCORE_ROW, false);
+  }
+  P::channel_sums(t, PlainRows<P>{call, memory.left}, laid.right, kb, columns);
+  weigh(t, memory.state, block);
+  const int64_t width = memory.state.columns;
+  for (int k = 0; k < P::COMPONENTS; ++k)
+    multiply(t.rows, int(width), t.keys, Left{memory.scores[k], SCORE_ROW, 1},
+             Panels{laid.value.at(t.b, t.h, kb), LaidKeys<P>::allotted(call), width, t.start},
+             memory.state.summed[k], width, true);
+}
+
+template <class P> static int sweep_rows(const Call& call) {
+  static thread_local Scratch scratch;
+  const int64_t query_blocks = (call.queries + QUERY_BLOCK - 1) / QUERY_BLOCK;
+  const int64_t key_blocks = (call.keys + KEY_BLOCK - 1) / KEY_BLOCK;
+  const int64_t layings = call.batch * call.heads * key_blocks;
+  const int64_t tasks = call.batch * call.heads * query_blocks;
+  const int64_t rows = least(QUERY_BLOCK, padded(call.queries, 1));
+  LaidKeys<P> laid(call);
+  Shared shared;
+  if (!laid.allot(shared)) return NO_MEMORY;
+  int status = DONE;
+#pragma omp parallel num_threads(int(call.threads))
+  {
+    TileMemory<P> memory(call, scratch, rows, least(KEY_BLOCK, call.keys));
+    if (!memory.good) __atomic_store_n(&status, NO_MEMORY, __ATOMIC_RELAXED);
+#pragma omp barrier
+    const bool ready = __atomic_load_n(&status, __ATOMIC_RELAXED) != NO_MEMORY;
+    bool good = true;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t task = 0; task < layings; ++task) {
+      if (!ready || P::RIGHTS + P::COMPONENTS == 0) continue;
+      const int64_t kb = task % key_blocks, h = task / key_blocks % call.heads, b = task / key_blocks / call.heads;
+      good &= laid.lay(call, b, h, kb, memory.line);
+    }
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t task = 0; task < tasks; ++task) {
+      if (!ready) continue;
+      Tile& t = memory.t;
+      // The last query rows see most keys under a causal mask, so they come first.
+      const int64_t qb = query_blocks - 1 - task % query_blocks;
+      t.h = task / query_blocks % call.heads;
+      t.b = task / query_blocks / call.heads;
+      t.i0 = qb * QUERY_BLOCK;
+      t.rows = int(least(QUERY_BLOCK, call.queries_of(t.b) - t.i0));
+      if (t.rows <= 0) continue;
+      read_numbers<P>(t);
+      read_queries<P>(t);
+      for (int k = 0; k < P::LEFTS; ++k) {
+        const Input& x = call.inputs[P::lefts[k]];
+        good &= lay_plainly(x, t.b, t.h, t.i0, t.rows, memory.left[k], padded(x.width, W));
+      }
+      memory.state.start(t);
+      for (int64_t kb = 0; kb * KEY_BLOCK < call.keys_of(t.b); ++kb)
+        each_tile(t, qb, kb, [&](Block block) { sum_tile(t, memory, laid, kb, block); });
+      finish_rows(t, memory.state);
+    }
+    if (!good) __atomic_store_n(&status, NOT_FINITE, __ATOMIC_RELAXED);
+  }
+  return status;
+}
+
+}  // namespace regard

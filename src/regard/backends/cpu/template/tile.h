@@ -1,0 +1,213 @@
+// A tile: some query rows and some key rows of one head, with everything a pair may read there.
+//
+// The emitted program reads tiles by name: `t.query_at(2, i)`. Leaves visiting tiles to the sweeps.
+#pragma once
+
+#include "rows.h"
+#include "math.h"
+
+namespace regard {
+
+// Query rows and key rows of a tile: a block of scores, of keys and of values fit a core's cache.
+constexpr int QUERY_BLOCK = REGARD_QUERY_BLOCK, KEY_BLOCK = REGARD_KEY_BLOCK;
+// Blocks of pairs are told empty, full or mixed in steps of so many keys; a tile is a run of equal ones.
+constexpr int KEY_STEP = REGARD_KEY_STEP;
+static_assert(KEY_BLOCK % KEY_STEP == 0 && KEY_STEP % PANEL == 0, "a tile begins where a panel begins");
+// Between rows of scores; one cache line more than a block, so that columns do not share a cache set.
+constexpr int SCORE_ROW = KEY_BLOCK + 64 / sizeof(real);
+
+// One of the program's inputs: its place among the call's, and whether it is read as real.
+struct Slot {
+  int input;
+  bool real_kind;
+};
+
+// A matrix product of a left and a right input of the program: one score of every pair.
+struct Dot {
+  int left, right;
+};
+
+// What a score's adjoint gives to rows: results for adjoint · right rows and adjointᵀ · left rows, or -1.
+struct Product {
+  int score, left, right, to_left, to_right;
+};
+
+constexpr int MOST_DRAWS = 8;
+
+struct Tile {
+  const Call* call;
+  int64_t b = 0, h = 0, i0 = 0, j0 = 0, chunk = 0;
+  int rows, keys;
+  int64_t start = 0;   // the tile's first key within its block
+  real* numbers;       // one of each
+  real* queries;       // QUERY_BLOCK of each
+  real* keyed;         // KEY_BLOCK of each
+  real* pairs;         // KEY_BLOCK of each, for one query row at a time
+  real* const* scores; // QUERY_BLOCK × SCORE_ROW of each dot and channel sum
+  real* key_sums;      // KEY_BLOCK of what each key receives, in backward
+  uint32_t draws[MOST_DRAWS];  // the random state of each draw in the present query row
+
+  Vec number(int k) const { return splat(numbers[k]); }
+  Int whole_number(int k) const { return splat_int(((const integer*)numbers)[k]); }
+  Vec query(int k, int i) const { return splat(queries[k * QUERY_BLOCK + i]); }
+  Int whole_query(int k, int i) const {
+    return splat_int(((const integer*)queries)[k * QUERY_BLOCK + i]);
+  }
+  Vec key(int k, int j) const { return load(keyed + k * KEY_BLOCK + j); }
+  Int whole_key(int k, int j) const { return load_int((const integer*)keyed + k * KEY_BLOCK + j); }
+  Vec pair(int k, int j) const { return load(pairs + k * KEY_BLOCK + j); }
+  Int whole_pair(int k, int j) const { return load_int((const integer*)pairs + k * KEY_BLOCK + j); }
+  Vec score(int k, int i, int j) const { return load(scores[k] + i * SCORE_ROW + j); }
+  // The same for W rows at once, where a row expression is computed.
+  Vec rows_of(int k, int i) const { return load(queries + k * QUERY_BLOCK + i); }
+  Int whole_rows_of(int k, int i) const { return load_int((const integer*)queries + k * QUERY_BLOCK + i); }
+
+  // A table in Python's compute dtype, at this head.
+  template <class T> const T* table(int input) const {
+    const Input& x = call->inputs[input];
+    return (const T*)x.data + b * x.by_batch + h / x.share * x.by_head;
+  }
+  // A function of i - j alone, told by row and column: where column j0 + j of row i0 + i lies.
+  template <class T> const T* diagonal(int input, int i) const {
+    return table<T>(input) + (call->queries - 1 - (i0 + i)) + j0;
+  }
+  // What a pair receives, added where sums are kept: W keys side by side, elements of a table, a pair.
+  void add_to_keys(int k, int j, Vec x) const {
+    real* place = key_sums + k * KEY_BLOCK + start + j;
+    regard::store(place, load(place) + x);
+  }
+  void add_to_diagonal(int result, int i, int j, Vec x) const {
+    real* place = call->results[result].at(chunk, b, h, 0) + (call->queries - 1 - (i0 + i)) + j0 + j;
+    regard::store(place, load(place) + x);
+  }
+  void add_to_table(int result, Int index, Vec x) const {
+    real* to = call->results[result].at(chunk, b, h, 0);
+    for (int lane = 0; lane < W; ++lane) to[index[lane]] += x[lane];
+  }
+  void set_pair(int result, int i, int j, Vec x) const {
+    real* to = call->results[result].at(0, b, h, i0 + i) + j0 + j;
+    for (int lane = 0; lane < W && j + lane < keys; ++lane) to[lane] = x[lane];
+  }
+
+  // The random state of draws for query row i; what axes a draw reads is written in the program.
+  uint32_t drawn(uint32_t place, bool with_batch, bool with_head, bool with_row, int i) const {
+    uint32_t state = 0;
+    state = mix_in(state, uint32_t(call->seed));
+    state = mix_in(state, uint32_t(uint64_t(call->seed) >> 32));
+    state = mix_in(state, place);
+    if (with_batch) state = mix_in(state, uint32_t(b));
+    if (with_head) state = mix_in(state, uint32_t(h + call->first_head));
+    if (with_row) state = mix_in(state, uint32_t(i0 + i));
+    return state;
+  }
+};
+
+template <class P> struct Sizes {
+  static constexpr int BUFFERS = P::DOTS + P::CHANNEL_SUMS > P::COMPONENTS
+                                     ? P::DOTS + P::CHANNEL_SUMS
+                                     : P::COMPONENTS;
+};
+
+template <class P> REGARD_INLINE void read_numbers(Tile& t) {
+  for (int k = 0; k < P::NUMBERS; ++k) {
+    const Input& x = t.call->inputs[P::numbers[k].input];
+    read(place_of(x, t.b, t.h, 0, 0), x.storage, 1, 1, P::numbers[k].real_kind, t.numbers + k);
+  }
+}
+
+template <class P> REGARD_INLINE void read_queries(Tile& t) {
+  for (int k = 0; k < P::QUERIES; ++k) {
+    const Input& x = t.call->inputs[P::queries[k].input];
+    real* to = t.queries + k * QUERY_BLOCK;
+    read(place_of(x, t.b, t.h, t.i0, 0), x.storage, x.by_row, t.rows, P::queries[k].real_kind, to);
+    // Whole vectors of rows are computed with; what stands behind the last row is not used.
+    for (int64_t i = t.rows; i < padded(t.rows, W); ++i) to[i] = 0;
+  }
+}
+
+template <class P> REGARD_INLINE void read_keys(Tile& t) {
+  for (int k = 0; k < P::KEYS; ++k) {
+    const Input& x = t.call->inputs[P::keys[k].input];
+    real* to = t.keyed + k * KEY_BLOCK;
+    read(place_of(x, t.b, t.h, t.j0, 0), x.storage, x.by_row, t.keys, P::keys[k].real_kind, to);
+    for (int64_t j = t.keys; j < padded(t.keys, W); ++j) to[j] = 0;
+  }
+}
+
+template <class P> REGARD_INLINE void start_row(Tile& t, int i) {
+  P::start_row(t, i);
+  for (int k = 0; k < P::PAIRS; ++k) {
+    const Input& x = t.call->inputs[P::pairs[k].input];
+    real* to = t.pairs + k * KEY_BLOCK;
+    read(place_of(x, t.b, t.h, t.i0 + i, t.j0), x.storage, x.by_column, t.keys,
+         P::pairs[k].real_kind, to);
+    for (int64_t j = t.keys; j < padded(t.keys, W); ++j) to[j] = 0;
+  }
+}
+
+// Left rows of a block, one row a line.
+template <class P> struct PlainRows {
+  const Call& call;
+  real* const* data;
+  const real* at(int k) const { return data[k]; }
+  int64_t width(int k) const { return call.inputs[P::lefts[k]].width; }
+  int64_t by_row(int k) const { return padded(width(k), W); }
+};
+
+// Which of the tile's W keys from j on exist.
+REGARD_INLINE Int inside(const Tile& t, int j) { return lanes() + j < integer(t.keys); }
+
+// How many keys block kb has room for.
+REGARD_INLINE int64_t columns_of(const Call& call, int64_t kb) {
+  return least(KEY_BLOCK, padded(call.keys - kb * KEY_BLOCK, W));
+}
+
+// Call `visit` for each tile of block kb that is not empty, with what its pairs are.
+template <class F>
+REGARD_INLINE void each_tile(Tile& t, int64_t qb, int64_t kb, F visit) {
+  const Call& call = *t.call;
+  const int64_t first = kb * KEY_BLOCK, end = least(first + KEY_BLOCK, call.keys_of(t.b));
+  auto enter = [&](int64_t from, int64_t to, Block block) {
+    t.j0 = from;
+    t.start = from - first;
+    t.keys = int(to - from);
+    // Keys beyond the last one fill its vector up, and must be masked.
+    if (t.keys > 0 && block != EMPTY) visit(block == FULL && t.keys % W == 0 ? FULL : MIXED);
+  };
+  if (!call.blocks) return enter(first, end, Block(call.otherwise));
+  const int64_t steps = (call.keys + KEY_STEP - 1) / KEY_STEP;
+  const int8_t* blocks = call.blocks + t.b * call.blocks_by_batch + t.h * call.blocks_by_head + qb * steps;
+  for (int64_t from = first; from < end;) {
+    const int8_t block = blocks[from / KEY_STEP];
+    int64_t to = from + KEY_STEP;
+    while (to < end && blocks[to / KEY_STEP] == block) to += KEY_STEP;
+    enter(from, least(to, end), Block(block));
+    from = to;
+  }
+}
+
+// A key input laid out once for a whole call, block by block.
+struct Laid {
+  real* data = nullptr;
+  int64_t heads, batches, blocks, block, share, width;
+  bool batched;
+
+  Laid() = default;
+  Laid(const Call& call, const Input& x, int64_t rows, int64_t unit, int64_t row_numbers)
+      : heads((call.heads + x.share - 1) / x.share), batches(x.by_batch ? call.batch : 1),
+        blocks((rows + unit - 1) / unit), block(row_numbers), share(x.share), width(x.width),
+        batched(x.by_batch != 0) {}
+  // How many of its rows exist, from row `first` on: those of the longest batch row if all share it.
+  int rows_from(int64_t all, int64_t first, const int64_t* lengths, int64_t b, int64_t unit) const {
+    const int64_t end = lengths && batched ? lengths[b] : all;
+    return int(least(unit, end - first));
+  }
+  // Whether (b, h) is the first that reads its part.
+  bool owned_by(int64_t b, int64_t h) const { return (batched || b == 0) && h % share == 0; }
+  int64_t numbers() const { return batches * heads * blocks * block; }
+  real* at(int64_t b, int64_t h, int64_t k) const {
+    return data + (((batched ? b : 0) * heads + h / share) * blocks + k) * block;
+  }
+};
+
+}  // namespace regard
