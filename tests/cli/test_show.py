@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import typer
@@ -124,6 +125,68 @@ def test_json_holds_all_of_it(file):
     ]
     assert found["explanation"]["sizes"]["N"] == 512
     assert rg.AttentionProgram.from_json(json.dumps(found["program"])) == program
+
+
+def test_code_stands_alone_and_says_what_it_is(file):
+    shown = run(f"{file}:local", "--code", "cpu").stdout
+    assert shown.startswith(
+        "// The sweep 'forward' of\n"
+        "//     score_ij = q_i·k_j / √D − slope[h] |i − j|\n"
+        "//     w_ij     = softmax_j(score_ij | j ≤ i)\n"
+        "//     out_i    = Σ_j w_ij v_j\n"
+    )
+    for line in ("q_i, query row", "slope[h], number of a head", "v_j, key row"):
+        assert re.search(rf"^//   \d: {re.escape(line)}$", shown, re.MULTILINE)
+    assert '#include "forward.h"' in shown and shown.endswith("}\n")
+    assert "struct Program {" in shown and "The sweep 'backward'" not in shown
+
+
+def test_code_of_the_gradient_is_shown_as_well(file):
+    shown = run(f"{file}:local", "--code", "cpu", "--backward").stdout
+    assert shown.startswith("// The sweep 'backward' of\n")
+    assert "the largest exponent of term a, number of a query" in shown
+    assert '#include "backward.h"' in shown and "The sweep 'forward'" not in shown
+
+
+def test_code_of_two_sweeps_is_two_files(tmp_path):
+    path = tmp_path / "clipped.py"
+    path.write_text(
+        "import regard as rg\n"
+        "@rg.program\n"
+        "def clipped(pair):\n"
+        "    weights = rg.softmax(rg.dot(pair.q, pair.k))\n"
+        "    return rg.map(lambda w: rg.relu(w - 0.01), weights)\n",
+        encoding="utf-8",
+    )
+    shown = run(path, "--code", "cpu").stdout
+    assert re.findall(r"^// The sweep '(\w+)' of", shown, re.MULTILINE) == ["sums", "spread"]
+    assert shown.count("regard_run(") == 2
+
+
+def test_code_takes_no_compiler(file, monkeypatch):
+    monkeypatch.setattr("regard.backends.cpu.kernel.find_compiler", lambda: "there is no compiler")
+    monkeypatch.setattr("regard.backends.cpu.module.find_compiler", lambda: "there is no compiler")
+    for more in ([], ["--backward"]):
+        assert "struct Program" in run(f"{file}:rich", "--code", "cpu", *more).stdout
+
+
+def test_inputs_are_read_as_the_program_uses_them(file):
+    shown = run(f"{file}:rich", "--code", "cpu").stdout
+    assert "table[h, kind_i], number of a query" in shown
+    assert re.search(r"real_j, number of a key", shown) and "t.whole_key(0, j)" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--code", "gpu"], "no backend 'gpu' writes code; did you mean 'cpu'? known: cpu"),
+        (["--code", "tiled"], "no backend 'tiled' writes code; known: cpu"),
+        (["--backward"], "--backward shows the gradient's code; give --code as well"),
+    ],
+)
+def test_code_that_nobody_writes_is_an_error(file, arguments, message):
+    with pytest.raises(rg.InputError, match=re.escape(message)):
+        run(f"{file}:local", *arguments)
 
 
 def test_picture_is_written_and_named_apart_from_the_output(file, tmp_path):

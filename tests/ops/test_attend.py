@@ -14,7 +14,9 @@ from regard.ops import plan as plan_module
 from regard.testing.inputs import Sizes, make_inputs
 from regard.testing.programs import PROGRAMS
 
-BACKENDS = ["reference", "tiled", "sdpa"]
+BACKENDS = ["reference", "tiled", "sdpa", "cpu"]
+# Those that derive their gradient, behind an autograd Function.
+DERIVED = ["tiled", "cpu"]
 CAUSAL = PROGRAMS["causal"]
 
 
@@ -106,33 +108,37 @@ def test_autocast_does_not_make_scores_narrower(backend):
         assert torch.equal(one, other)
 
 
-def test_backward_inside_autocast_is_not_narrower_either():
+@pytest.mark.parametrize("backend", DERIVED)
+def test_backward_inside_autocast_is_not_narrower_either(backend):
     q, k, v = qkv(dtype=torch.float32)
-    expected = torch.autograd.grad(rg.attend(CAUSAL, q, k, v, backend="tiled").sum(), [q, k, v])
+    expected = torch.autograd.grad(rg.attend(CAUSAL, q, k, v, backend=backend).sum(), [q, k, v])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = rg.attend(CAUSAL, q, k, v, backend="tiled")
+        output = rg.attend(CAUSAL, q, k, v, backend=backend)
         found = torch.autograd.grad(output.sum(), [q, k, v])
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
 
 
-def test_tensor_changed_before_backward_is_noticed():
+@pytest.mark.parametrize("backend", DERIVED)
+def test_tensor_changed_before_backward_is_noticed(backend):
     q, k, v = (x * 1 for x in qkv())
-    output = rg.attend(CAUSAL, q, k, v, backend="tiled")
+    output = rg.attend(CAUSAL, q, k, v, backend=backend)
     v.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         output.sum().backward()
 
 
-def test_second_backward_of_a_graph_that_is_kept_gives_the_same():
+@pytest.mark.parametrize("backend", DERIVED)
+def test_second_backward_of_a_graph_that_is_kept_gives_the_same(backend):
     q, k, v = qkv()
-    output = rg.attend(CAUSAL, q, k, v, backend="tiled").sum()
+    output = rg.attend(CAUSAL, q, k, v, backend=backend).sum()
     first = torch.autograd.grad(output, [q, k, v], retain_graph=True)
     second = torch.autograd.grad(output, [q, k, v])
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_gradient_of_a_gradient_is_refused_by_tiled_and_given_by_reference():
+@pytest.mark.parametrize("backend", DERIVED)
+def test_gradient_of_a_gradient_is_refused_and_given_by_reference(backend):
     q, k, v = qkv()
 
     def penalty(backend):
@@ -142,25 +148,27 @@ def test_gradient_of_a_gradient_is_refused_by_tiled_and_given_by_reference():
         return output + grad.square().sum()
 
     with pytest.raises(UnsupportedError) as caught:
-        penalty("tiled").backward()
+        penalty(backend).backward()
     assert str(caught.value) == (
-        "backend 'tiled' gives no second derivatives; use backend=\"reference\""
+        f"backend '{backend}' gives no second derivatives; use backend=\"reference\""
     )
     penalty("reference").backward()
     assert v.grad.isfinite().all()
 
 
-def test_graph_of_a_gradient_that_nobody_differentiates_does_no_harm():
+@pytest.mark.parametrize("backend", DERIVED)
+def test_graph_of_a_gradient_that_nobody_differentiates_does_no_harm(backend):
     q, k, v = qkv()
-    output = rg.attend(CAUSAL, q, k, v, backend="tiled").sum()
+    output = rg.attend(CAUSAL, q, k, v, backend=backend).sum()
     found = torch.autograd.grad(output, [q, k, v], create_graph=True)
-    plain = torch.autograd.grad(rg.attend(CAUSAL, q, k, v, backend="tiled").sum(), [q, k, v])
+    plain = torch.autograd.grad(rg.attend(CAUSAL, q, k, v, backend=backend).sum(), [q, k, v])
     assert all(torch.equal(one, other) for one, other in zip(found, plain, strict=True))
 
 
-def test_largest_score_has_no_gradient_and_the_others_have():
+@pytest.mark.parametrize("backend", DERIVED)
+def test_largest_score_has_no_gradient_and_the_others_have(backend):
     q, k, v = qkv()
-    _, seen = rg.attend(CAUSAL, q, k, v, observe=["max", "lse", "entropy"], backend="tiled")
+    _, seen = rg.attend(CAUSAL, q, k, v, observe=["max", "lse", "entropy"], backend=backend)
     assert {name: value.requires_grad for name, value in seen.items()} == {
         "max": False,
         "lse": True,
@@ -168,14 +176,15 @@ def test_largest_score_has_no_gradient_and_the_others_have():
     }
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
+@pytest.mark.parametrize("backend", DERIVED)
+def test_results_do_not_depend_on_the_number_of_threads(backend):
     inputs = make_inputs(PROGRAMS["t5_buckets"].root, Sizes(N=130, M=140), torch.float32)
     learned = [x.requires_grad_() for x in inputs.values()]
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            output = rg.attend(PROGRAMS["t5_buckets"], **inputs, backend="tiled")
+            output = rg.attend(PROGRAMS["t5_buckets"], **inputs, backend=backend)
             found.append([output, *torch.autograd.grad(output.sum(), learned)])
     finally:
         torch.set_num_threads(before)

@@ -42,6 +42,7 @@ def test_explanation_is_plain_data_as_well():
         "sizes": {"B": 2, "H": 4, "G": 4, "N": 30, "M": 30, "D": 8, "E": 8},
         "tile": [30, 30],
         "shifted": {"a": False},
+        "sweeps": [],
         "pair_numbers": [7200, 7200],
         "formula": PROGRAMS["softplus_share"].formula(),
     }

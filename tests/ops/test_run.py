@@ -8,7 +8,7 @@ import regard as rg
 from regard.testing.inputs import Sizes, make_inputs
 from regard.testing.programs import PROGRAMS
 
-BACKENDS = ["tiled", "reference", "auto"]
+BACKENDS = ["tiled", "reference", "auto", "cpu"]
 
 
 class Layer(torch.nn.Module):
@@ -62,21 +62,23 @@ def test_tensors_that_hooks_move_away_are_not_kept():
 class Attended(torch.utils.data.Dataset):
     """Items that are attended to where they are read."""
 
-    def __init__(self, rows):
-        self.rows = rows
+    def __init__(self, rows, backend):
+        self.rows, self.layer = rows, Layer(backend)
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, place):
-        return Layer()(self.rows[place]).detach()
+        return self.layer(self.rows[place]).detach()
 
 
-def test_workers_of_a_loader_attend():
-    rows = torch.randn(4, 1, 2, 5, 4)
-    expected = torch.stack([Layer()(row).detach() for row in rows])
+@pytest.mark.parametrize("backend", ["tiled", "cpu"])
+def test_workers_of_a_loader_attend(backend):
+    # Large enough for several threads, which this process has had and a forked one must not miss.
+    rows = torch.randn(4, 1, 2, 260, 16)
+    expected = torch.stack([Layer(backend)(row).detach() for row in rows])
     loader = torch.utils.data.DataLoader(
-        Attended(rows), batch_size=2, num_workers=2, multiprocessing_context="fork"
+        Attended(rows, backend), batch_size=2, num_workers=2, multiprocessing_context="fork"
     )
     assert torch.equal(torch.cat(list(loader)), expected)
 

@@ -26,7 +26,7 @@ def attended(x, backend):
     return rg.attend(CAUSAL, x, x, x, backend=backend).sin().sum()
 
 
-@pytest.mark.parametrize("backend", ["tiled", "reference", "sdpa", "auto"])
+@pytest.mark.parametrize("backend", ["tiled", "reference", "sdpa", "auto", "cpu"])
 def test_vmap_is_refused_with_what_to_do(backend):
     with pytest.raises(UnsupportedError) as caught:
         torch.func.vmap(attended, in_dims=(0, None))(rows()[None], backend)

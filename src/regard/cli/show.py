@@ -1,4 +1,4 @@
-"""`regard show PROGRAM`: its formula, what it reads, how it would run, and its picture.
+"""`regard show PROGRAM`: its formula, what it reads, how it would run, its picture and its code.
 
 Leaves to others: finding the program (`programs`), drawing (`view`).
 """
@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from regard import view
+from regard.errors import InputError
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram, Leaf
 from regard.lang.find_program import HELP, load_program
-from regard.ops.explain import Explanation, explain
+from regard.ops.explain import Explanation, emitted_code, explain
 
 # What the explanation is for, unless the command says otherwise.
 _ROWS, _HEADS, _WIDTH = 512, 8, 64
@@ -29,6 +30,13 @@ def show(
         bool, typer.Option("--latex", help="Print the formula as LaTeX, alone.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    code: Annotated[
+        str | None,
+        typer.Option(metavar="BACKEND", help="Print the code that a backend writes, alone: cpu."),
+    ] = None,
+    backward: Annotated[
+        bool, typer.Option("--backward", help="With --code: that of the gradient.")
+    ] = False,
     queries: Annotated[
         int | None, typer.Option(min=1, help="N; 32 in the picture, 512 in the explanation.")
     ] = None,
@@ -42,7 +50,12 @@ def show(
 ) -> None:
     """Show a program: its formula, what it reads, how it would run; --out draws it."""
     found = load_program(program)
-    if latex:
+    if backward and code is None:
+        raise InputError("--backward shows the gradient's code; give --code as well")
+    if code is not None:
+        shapes = _shapes(queries, keys, heads)
+        typer.echo(emitted_code(found, *shapes, backend=code, training=backward), nl=False)
+    elif latex:
         typer.echo(found.formula("latex"))
     elif as_json:
         described = describe(found, _explain(found, queries, keys, heads))
@@ -58,8 +71,13 @@ def show(
 def _explain(
     program: AttentionProgram, queries: int | None, keys: int | None, heads: int | None
 ) -> Explanation:
+    return explain(program, *_shapes(queries, keys, heads))
+
+
+def _shapes(queries: int | None, keys: int | None, heads: int | None) -> list[tuple[int, ...]]:
+    """Return the shapes of q and k that a program is explained for."""
     rows, heads = queries or _ROWS, heads or _HEADS
-    return explain(program, (1, heads, rows, _WIDTH), (1, heads, keys or rows, _WIDTH))
+    return [(1, heads, rows, _WIDTH), (1, heads, keys or rows, _WIDTH)]
 
 
 def report(program: AttentionProgram, explanation: Explanation) -> str:

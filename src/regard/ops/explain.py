@@ -1,18 +1,19 @@
-"""explain(): how a program would run, and why not otherwise.
+"""explain(): how a program would run, and why not otherwise; and the code that would run.
 
-Leaves to others: the choice itself (`plan`).
+Leaves to others: the choice itself (`plan`), writing code (the backends).
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from regard.backends.base import Request
-from regard.backends.tiled.kernel import compile_kernel
-from regard.errors import InputError
+from regard.backends.base import Request, registered
+from regard.backends.cpu import kernel as cpu
+from regard.backends.tiled import kernel as tiled
+from regard.errors import InputError, nearest
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
 from regard.ops.bind import Options
@@ -20,6 +21,27 @@ from regard.ops.check import named_inputs
 from regard.ops.parameters import array_shapes, row_widths
 from regard.ops.plan import make_plan
 from regard.ops.prepare import prepare
+from regard.passes.find_uses import find_uses
+
+# What a sweep of the cpu backend gives, by its name.
+_SWEEPS = {
+    "count": "how many keys each row sees",
+    "forward": "row sums and output at once",
+    "decode": "row sums and output at once; keys and values are read where they lie",
+    "sums": "row sums",
+    "spread": "the output, from weights that read row sums",
+    "inverses": "what normalisers receive",
+    "backward": "what every input receives",
+}
+
+
+@runtime_checkable
+class WritesCode(Protocol):
+    """A backend that writes code, and can show it."""
+
+    def code(self, request: Request) -> str:
+        """Return the code of a kind of call: the gradient's if gradients are wanted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,10 +53,11 @@ class Explanation:
         backend: The backend that would run it.
         otherwise: Why each other backend is not used, by name.
         sizes: B, H, G, N, M, D, E.
-        tile: Query rows and key rows of the tiled backend's tiles, if that is the one.
+        sweeps: What each sweep over the pairs gives, in the order of a call, if that is known.
+        tile: Query rows and key rows of a tile, if the backend works in tiles.
         shifted: For each term, whether its exponentials are shifted by the row's maximum.
-        pair_numbers: Numbers held per pair-level value at once, and for all pairs: what a dense
-            implementation holds.
+        pair_numbers: Numbers held per pair-level value at once (by each thread of the cpu backend),
+            and for all pairs: what a dense implementation holds.
         formula: The program as text.
     """
 
@@ -42,6 +65,7 @@ class Explanation:
     backend: str
     otherwise: dict[str, str]
     sizes: dict[str, int]
+    sweeps: tuple[str, ...]
     tile: tuple[int, int] | None
     shifted: dict[str, bool]
     pair_numbers: tuple[int, int]
@@ -57,11 +81,15 @@ class Explanation:
         lines.append(
             "sizes: " + ", ".join(f"{letter} {size}" for letter, size in self.sizes.items())
         )
+        lines += [f"sweep {place}: {what}" for place, what in enumerate(self.sweeps, 1)]
+        threaded = self.backend == "cpu"
         if self.tile is not None:
-            lines.append(f"tiles: {self.tile[0]} queries x {self.tile[1]} keys, all heads at once")
+            heads = "one head at a time" if threaded else "all heads at once"
+            lines.append(f"tiles: {self.tile[0]} queries x {self.tile[1]} keys, {heads}")
         at_once, dense = self.pair_numbers
         lines.append(
-            f"numbers per pair-level value: {at_once:,} at once, {dense:,} if it were dense"
+            f"numbers per pair-level value: {at_once:,} at once{' in each thread' * threaded}, "
+            f"{dense:,} if it were dense"
         )
         for name, shifted in self.shifted.items():
             how = (
@@ -101,8 +129,76 @@ def explain(
         InputError: If something does not fit.
         UnsupportedError: If no backend, or not the named one, can run the program.
     """
+    request, sizes = _request(program, (q, k, v), training, options)
+    plan = make_plan(request, backend)
+    chosen = plan.candidates[0]
+    otherwise = dict(plan.reasons)
+    otherwise |= {name: f"'{chosen}' comes first" for name in plan.candidates[1:]}
+    heads, pairs = request.batch * request.heads, request.queries * request.keys
+    sweeps, tile, shifted, at_once = (), None, {}, heads * pairs
+    if chosen == "tiled":
+        kernel = tiled.compile_kernel(request)
+        tile, shifted = _tile(kernel, request), _shifted(kernel)
+        at_once = heads * tile[0] * tile[1]
+    elif chosen == "cpu":
+        kernel = cpu.compile_kernel(request)
+        sweeps = tuple(_SWEEPS[name] for name in kernel.sweeps(request.queries, request.keys))
+        tile, shifted = _tile(kernel, request), _shifted(kernel)
+        at_once = tile[0] * tile[1]
+    return Explanation(
+        program=program.name,
+        backend=chosen,
+        otherwise=otherwise,
+        sizes=sizes,
+        sweeps=sweeps,
+        tile=tile,
+        shifted=shifted,
+        pair_numbers=(at_once, heads * pairs),
+        formula=program.formula(),
+    )
+
+
+def emitted_code(
+    program: AttentionProgram,
+    q: Tensor | Sequence[int],
+    k: Tensor | Sequence[int] | None = None,
+    v: Tensor | Sequence[int] | None = None,
+    *,
+    backend: str,
+    training: bool = False,
+    **options: Any,
+) -> str:
+    """Return the code that a backend writes for a call, without building or running it.
+
+    Args:
+        program: The program.
+        q: Queries, or their shape (B, H, N, D).
+        k: Keys, or their shape; those of q unless given.
+        v: Values, or their shape; those of k unless given.
+        backend: The name of one that writes code.
+        training: Whether the gradient's code is asked for, instead of the output's.
+        **options: As for `attend`. Inputs that are not given are imagined.
+
+    Returns:
+        The code.
+
+    Raises:
+        InputError: If there is no such backend, or something does not fit.
+        UnsupportedError: If the backend cannot run the program.
+    """
+    writers = {name: one for name, one in registered().items() if isinstance(one, WritesCode)}
+    if backend not in writers:
+        raise InputError(f"no backend '{backend}' writes code; {nearest(backend, writers)}")
+    request, _ = _request(program, (q, k, v), training, options)
+    return writers[backend].code(request)
+
+
+def _request(
+    program: AttentionProgram, rows: tuple[Any, Any, Any], training: bool, options: dict[str, Any]
+) -> tuple[Request, dict[str, int]]:
+    """Return the kind of a call whose other inputs are imagined, and its sizes by letter."""
     tensors: dict[str, Tensor] = {}
-    for name, value, other in (("q", q, None), ("k", k, "q"), ("v", v, "k")):
+    for name, value, other in zip("qkv", rows, (None, "q", "k"), strict=True):
         tensors[name] = tensors[other] if value is None and other else _imagine(name, value)
     named = {name: value for name, value in options.items() if name in named_inputs(program.root)}
     rest = {name: value for name, value in options.items() if name not in named}
@@ -112,30 +208,17 @@ def explain(
     if training:
         learned = {leaf.name for leaf in program.parameters}
         request = replace(request, wanted=request.wanted | {"q", "k", "v"} | learned)
-    plan = make_plan(request, backend)
-    chosen = plan.candidates[0]
-    otherwise = dict(plan.reasons)
-    otherwise |= {name: f"'{chosen}' comes first" for name in plan.candidates[1:]}
-    tile, shifted = _tiling(request) if chosen == "tiled" else (None, {})
-    pairs = request.batch * request.heads * request.queries * request.keys
-    at_once = pairs if tile is None else request.batch * request.heads * tile[0] * tile[1]
-    return Explanation(
-        program.name,
-        chosen,
-        otherwise,
-        kind.facts.sizes,
-        tile,
-        shifted,
-        (at_once, pairs),
-        program.formula(),
-    )
+    return request, kind.facts.sizes
 
 
-def _tiling(request: Request) -> tuple[tuple[int, int], dict[str, bool]]:
-    """Return a tile's query rows and key rows, and whether each term's exponentials are shifted."""
-    kernel = compile_kernel(request)
-    tile = (min(kernel.tile[0], request.queries), min(kernel.tile[1], request.keys))
-    return tile, {term.name: bool(term.exponents) for term in kernel.lowered.terms}
+def _tile(kernel: tiled.Kernel | cpu.Kernel, request: Request) -> tuple[int, int]:
+    """Return a tile's query rows and key rows, no more than there are."""
+    return min(kernel.tile[0], request.queries), min(kernel.tile[1], request.keys)
+
+
+def _shifted(kernel: tiled.Kernel | cpu.Kernel) -> dict[str, bool]:
+    """Return whether each term's exponentials are shifted."""
+    return {term.name: bool(term.exponents) for term in kernel.lowered.terms}
 
 
 def _imagine(name: str, value: Any) -> Tensor:
@@ -153,7 +236,7 @@ def _imagined(
     program: AttentionProgram, tensors: dict[str, Tensor], given: dict[str, Any], heads: int
 ) -> dict[str, Tensor]:
     """Return stand-ins for the inputs that have no default, of the kind the program needs."""
-    conditions, indices = _uses(program.root)
+    conditions, indices = find_uses(program.root)
     q, k = tensors["q"], tensors["k"]
     rows = {**tensors, **{name: x for name, x in given.items() if isinstance(x, Tensor)}}
     vectors = [leaf.name for leaf in program.inputs if isinstance(leaf, n.Vector)]
@@ -179,21 +262,3 @@ def _imagined(
                 shape = [size or 1 for size in shapes[leaf.name]]
                 made[leaf.name] = torch.zeros(shape, dtype=dtype)
     return made
-
-
-def _uses(root: n.Output) -> tuple[set[n.Node], set[n.Node]]:
-    """Return the leaves that are conditions, and those that are indices."""
-    conditions: set[n.Node] = set()
-    indices: set[n.Node] = set()
-    for node in n.walk(root):
-        if isinstance(node, n.Gather):
-            indices.update(node.indices)
-        elif isinstance(node, n.Call) and node.op in ("and", "or", "not", "where"):
-            conditions.update(node.args[:1] if node.op == "where" else node.args)
-        elif isinstance(node, n.Term | n.TopK) and node.where is not None:
-            conditions.add(node.where)
-    arrays = [
-        {node.array if isinstance(node, n.Gather) else node for node in found}
-        for found in (conditions, indices)
-    ]
-    return arrays[0], arrays[1]

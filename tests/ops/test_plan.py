@@ -1,0 +1,135 @@
+"""Which backend "auto" chooses, why not another, and what a person can say about it."""
+
+import warnings
+
+import pytest
+import torch
+
+import regard as rg
+from regard.backends import cpu
+from regard.backends.base import registered
+from regard.errors import InputError, UnsupportedError
+from regard.ops import plan as plan_module
+from regard.ops.bind import Options
+from regard.ops.kind import kind_of
+from regard.ops.plan import ORDER_VARIABLE, make_plan
+from regard.ops.prepare import prepare
+from regard.testing.programs import PROGRAMS
+
+# 2 · 4 · 300 · 300 pairs of 8 + 8 channels: more than is left to torch's kernels.
+LARGE, SMALL = (2, 4, 300, 8), (2, 4, 17, 8)
+NO_COMPILER = "no C++ compiler (g++, clang++, c++) is on PATH; install one or set REGARD_CXX"
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch):
+    """What nobody set: no order of backends, nothing planned, nobody warned."""
+    monkeypatch.delenv(ORDER_VARIABLE, raising=False)
+    monkeypatch.setattr(plan_module, "_warned", set())
+    forget()
+    yield
+    forget()
+
+
+def forget():
+    make_plan.cache_clear()
+    kind_of.cache_clear()
+
+
+def candidates(shape, program="causal", backend="auto"):
+    q = torch.zeros(shape)
+    return prepare(PROGRAMS[program], q, q, q, {}, Options(backend=backend))[0].plan.candidates
+
+
+def test_best_is_first_and_slowest_is_last():
+    assert candidates(LARGE) == ("cpu", "sdpa", "tiled", "reference")
+    assert list(registered()) == ["cpu", "sdpa", "tiled", "reference"]
+
+
+def test_building_a_kernel_is_not_worth_it_for_little_work():
+    assert candidates(SMALL) == ("sdpa", "cpu", "tiled", "reference")
+    # What torch cannot run is built however small it is.
+    assert candidates(SMALL, "softplus_share") == ("cpu", "tiled", "reference")
+
+
+def test_little_work_ends_where_it_says():
+    # (N · N pairs) · (8 + 8 channels) = 2²² at N = 512.
+    assert candidates((1, 1, 511, 8))[0] == "sdpa"
+    assert candidates((1, 1, 512, 8))[0] == "cpu"
+
+
+def test_reasons_against_the_others_are_told():
+    found = rg.explain(PROGRAMS["causal"], LARGE)
+    assert found.backend == "cpu"
+    first = "'cpu' comes first"
+    assert found.otherwise == {"sdpa": first, "tiled": first, "reference": first}
+    found = rg.explain(PROGRAMS["best_keys"], LARGE)
+    assert found.backend == "reference"
+    assert found.otherwise["cpu"] == "a kernel has no topk that differs from pair to pair"
+    assert "runs on: reference\n  not cpu: a kernel has no topk" in str(found)
+
+
+def test_order_can_be_chosen(monkeypatch):
+    monkeypatch.setenv(ORDER_VARIABLE, "tiled, reference")
+    assert candidates(LARGE) == candidates(SMALL) == ("tiled", "reference")
+    forget()
+    monkeypatch.setenv(ORDER_VARIABLE, "sdpa")
+    with pytest.raises(UnsupportedError, match=r"^backend 'sdpa' cannot run this program: its we"):
+        candidates(LARGE, "softplus_share")
+
+
+def test_backend_that_is_named_needs_no_order(monkeypatch):
+    monkeypatch.setenv(ORDER_VARIABLE, "sdpa")
+    assert candidates(LARGE, backend="reference") == ("reference",)
+
+
+def test_order_of_nothing_is_no_order(monkeypatch):
+    monkeypatch.setenv(ORDER_VARIABLE, "")
+    assert candidates(LARGE)[0] == "cpu"
+
+
+def test_order_names_backends_that_exist(monkeypatch):
+    monkeypatch.setenv(ORDER_VARIABLE, "sdpa,tilde")
+    with pytest.raises(InputError) as caught:
+        candidates(LARGE)
+    assert str(caught.value) == (
+        "REGARD_BACKENDS names 'tilde', which is no backend; did you mean 'tiled'? "
+        "known: cpu, reference, sdpa, tiled"
+    )
+
+
+# ── Without a compiler ────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setattr(cpu, "find_compiler", lambda: NO_COMPILER)
+
+
+def test_program_runs_in_tiles_without_a_compiler_and_one_warning_says_so(no_compiler):
+    x = torch.randn(1, 2, 5, 4)
+    with pytest.warns(UserWarning) as caught:
+        found = rg.attend(PROGRAMS["softplus_share"], x, x, x)
+    assert [str(one.message) for one in caught] == [
+        f"programs run on the portable backend, several times slower: {NO_COMPILER}"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rg.attend(PROGRAMS["softplus_share"], x[:, :, :4], x, x)
+    expected = rg.attend(PROGRAMS["softplus_share"], x, x, x, backend="tiled")
+    assert torch.equal(found, expected)
+
+
+def test_explanation_tells_that_there_is_no_compiler(no_compiler):
+    with pytest.warns(UserWarning, match="portable backend"):
+        found = rg.explain(PROGRAMS["softplus_share"], LARGE)
+    assert found.backend == "tiled"
+    assert found.otherwise["cpu"] == NO_COMPILER
+
+
+def test_nobody_is_warned_where_torch_has_a_kernel(no_compiler):
+    assert candidates(LARGE) == ("sdpa", "tiled", "reference")
+
+
+def test_backend_named_without_a_compiler_is_refused(no_compiler):
+    with pytest.raises(UnsupportedError) as caught:
+        candidates(LARGE, backend="cpu")
+    assert str(caught.value) == f"backend 'cpu' cannot run this program: {NO_COMPILER}"
