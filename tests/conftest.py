@@ -1,15 +1,23 @@
-"""What every test stands on: fixed seeds, no unfilled memory, no network, two threads.
+"""What every test stands on: fixed seeds, no unfilled memory, no network, two threads, no builds.
+
+Backend "cpu" builds a library for every program, so it runs where a test names it; what "auto"
+chooses from otherwise, tests/ops/test_plan.py says. Built libraries are kept from run to run.
 
 Whether warnings are errors and which markers exist stands in pyproject.toml.
 """
 
 import os
 import random
+from pathlib import Path
 
 # Read when the libraries are first imported, so set before anything imports them.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("REGARD_BACKENDS", "sdpa,tiled,reference")
+os.environ.setdefault(
+    "REGARD_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
+)
 
 import numpy as np
 import pytest

@@ -1,9 +1,15 @@
-"""Random programs mean the same on the tiled backend as on the reference, values and gradients."""
+"""Random programs mean the same on fused backends as on the reference, values and gradients."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
-from hypothesis import given
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
 from regard.backends.tiled.kernel import force_tile
+from regard.errors import UnsupportedError
 from regard.testing.accuracy import largest, worst_error
 from regard.testing.contract import run_both
 from regard.testing.random_calls import calls
@@ -21,9 +27,38 @@ def run(call, backend):
 
 @given(calls())
 def test_random_program_means_the_same_in_tiles(call):
-    expected = run(call, "reference")
     with force_tile(*call.tile):
         found = run(call, "tiled")
+    check(found, run(call, "reference"))
+
+
+# Each program costs two builds or more, so two programs are run at a time.
+@settings(max_examples=150 if os.environ.get("REGARD_TEST_ALL") == "1" else 4)
+@given(st.lists(calls(lengths=(3, 9, 1, 100, 300)), min_size=2, max_size=2))
+def test_random_programs_mean_the_same_in_kernels(drawn):
+    drawn = [replace(call, observe=without_weights(call)) for call in drawn]
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(run_if_supported, drawn))
+    for call, one in zip(drawn, found, strict=True):
+        if one is not None:
+            check(one, run(call, "reference"))
+    if found == [None, None]:
+        reject()
+
+
+def without_weights(call):
+    return tuple(name for name in call.observe if name != "weights")
+
+
+def run_if_supported(call):
+    try:
+        return run(call, "cpu")
+    except UnsupportedError as reason:
+        assert str(reason).startswith("backend 'cpu' cannot run this program: "), reason
+        return None
+
+
+def check(found, expected):
     assert found.keys() == expected.keys()
     scale = max(1.0, *map(largest, expected.values()))
     for name, value in expected.items():

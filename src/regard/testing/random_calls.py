@@ -4,6 +4,7 @@ Data are multiples of a quarter, as `random_programs` expects. Leaves to others:
 (`random_programs`), running what is drawn (`contract`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,17 +51,18 @@ class Call:
 
 
 @st.composite
-def calls(draw: Draw) -> Call:
+def calls(draw: Draw, lengths: Sequence[int] = (3, 5, 9, 1, 2)) -> Call:
     """Draw a program, and a call of it.
 
     Args:
         draw: Given by hypothesis.
+        lengths: How many queries and how many keys there may be, the simplest first.
 
     Returns:
         The call.
     """
     groups, batch = draw(st.integers(1, 2)), draw(st.integers(1, 2))
-    rows = st.sampled_from([3, 5, 9, 1, 2])
+    rows = st.sampled_from(lengths)
     sizes = Sizes(
         B=batch, H=groups * draw(st.integers(1, 2)), G=groups, N=draw(rows), M=draw(rows),
         D=draw(st.sampled_from([2, 4])), E=draw(st.sampled_from([2, 1, 3])),

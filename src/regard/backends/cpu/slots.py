@@ -117,6 +117,8 @@ class Slots:
             lines.append(array("Slot", title, plural, slots, "{-1, true}"))
         lines.append(array("int", "LEFTS", "lefts", [self.index(x) for x in self.lefts]))
         lines.append(array("int", "RIGHTS", "rights", [self.index(x) for x in self.rights]))
+        arrays = [self.index(item) for item in self.inputs if item.kind == "channels"]
+        lines.append(array("int", "CHANNEL_ARRAYS", "channel_arrays", arrays))
         dots = [
             f"{{{self.lefts.index(dot.left)}, {self.rights.index(dot.right)}}}"
             for dot in self.split.dots.values()

@@ -89,7 +89,10 @@ template <class P> struct KeyTask {
       widest = widest > call.inputs[P::rights[k]].width ? widest : call.inputs[P::rights[k]].width;
       if (P::CHANNEL_SUMS) widths += call.inputs[P::rights[k]].width;
     }
-    for (int k = 0; k < P::INPUTS; ++k) widest = P::CHANNEL_SUMS && widest < call.inputs[k].width && call.inputs[k].width < 4096 ? call.inputs[k].width : widest;
+    for (int k = 0; k < P::CHANNEL_ARRAYS; ++k) {
+      const int64_t width = call.inputs[P::channel_arrays[k]].width;
+      widest = widest > width ? widest : width;
+    }
     widest = padded(widest, W);
     const int64_t kept = P::CHANNEL_SUMS ? (P::LEFTS + P::INPUTS) * widest * W : 0;
     const int64_t numbers = (P::DOTS + P::CHANNEL_SUMS) * rows * SCORE_ROW + widths * KEY_BLOCK +
