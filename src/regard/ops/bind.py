@@ -158,7 +158,8 @@ def _lengths(name: str, value: Rows, batch: int, rows: int, device: torch.device
             f"{name} has shape {tuple(lengths.shape)}; "
             f"expected ({batch},), one length per batch row"
         )
-    lengths = lengths.expand(batch)
+    # A kernel reads them one after another.
+    lengths = lengths.expand(batch).contiguous()
     # Looking at numbers on another device would wait for it; there, use clips a wrong length.
     if device.type == "cpu" and bool(((lengths < 0) | (lengths > rows)).any()):
         raise InputError(
