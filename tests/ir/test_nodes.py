@@ -75,7 +75,7 @@ def test_very_deep_graphs_can_be_pickled_shown_and_dropped():
 
 def test_dropped_nodes_are_forgotten():
     before = len(n._interned)
-    made = [call("add", n.Index("i"), number + 0.125) for number in range(1000)]
+    made = [call("add", n.Index("i"), number + 0.1357) for number in range(1000)]
     assert len(n._interned) >= before + 2000
     del made
     gc.collect()
