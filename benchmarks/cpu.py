@@ -43,7 +43,8 @@ from torch.nn.functional import embedding, scaled_dot_product_attention
 
 import regard as rg
 from regard.backends.cpu import library
-from regard.backends.cpu.module import Module
+from regard.backends.cpu.caller import Caller
+from regard.backends.cpu.module import Layout
 from regard.ir.program import AttentionProgram
 
 FORWARD, TRAINING = "forward", "forward + backward"
@@ -629,24 +630,24 @@ def measure_decoding(session: Session) -> None:
 @contextmanager
 def kernel_seconds() -> Iterator[list[float]]:
     """Add up the time spent in compiled functions, in the one number of the list."""
-    spent, entry = [0.0], Module.entry
+    spent, lay_out = [0.0], Caller._layout
 
-    def timed(module: Module, kinds: tuple[str, ...]):
-        function = entry(module, kinds)
+    def timed(caller: Caller, *given: Any) -> Layout:
+        layout = lay_out(caller, *given)
 
-        def call(address: int) -> int:
+        def call(words: Any) -> int:
             start = time.perf_counter()
-            status = function(address)
+            status = layout.entry(words)
             spent[0] += time.perf_counter() - start
             return status
 
-        return call
+        return replace(layout, entry=call)
 
-    Module.entry = timed
+    Caller._layout = timed
     try:
         yield spent
     finally:
-        Module.entry = entry
+        Caller._layout = lay_out
 
 
 def measure_calls(session: Session) -> None:
