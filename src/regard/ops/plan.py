@@ -34,8 +34,9 @@ class Plan:
 
 # What "auto" chooses from, best first, separated by commas; all backends unless set.
 ORDER_VARIABLE = "REGARD_BACKENDS"
-# Below so many products of a pair and a channel, building a kernel gains nothing over torch's own.
-_SMALL_WORK = 1 << 22
+# Below so many products of a pair and a channel, a call is over before a kernel's cost is won back:
+# builds, and more Python around it.
+_SMALL_WORK = 1 << 24
 
 
 @lru_cache(maxsize=1024)
@@ -86,7 +87,7 @@ def _order(request: Request, known: dict[str, Backend]) -> list[str]:
         return names
     pairs = request.batch * request.heads * request.queries * request.keys
     if pairs * (request.width + request.value_width) < _SMALL_WORK:
-        return sorted(known, key=lambda name: name != "sdpa")
+        return sorted(known, key=lambda name: name not in ("sdpa", "tiled"))
     return list(known)
 
 
