@@ -132,3 +132,16 @@ def test_backend_named_without_a_compiler_is_refused(no_compiler):
     with pytest.raises(UnsupportedError) as caught:
         candidates(LARGE, backend="cpu")
     assert str(caught.value) == f"backend 'cpu' cannot run this program: {NO_COMPILER}"
+
+
+def test_compiler_that_does_not_serve_is_told_as_well(monkeypatch):
+    reason = "REGARD_CXX=tcc: it is neither GCC nor Clang"
+    monkeypatch.setattr(cpu, "find_compiler", lambda: reason)
+    with pytest.warns(UserWarning, match="neither GCC nor Clang"):
+        assert candidates(LARGE, "softplus_share") == ("tiled", "reference")
+
+
+def test_program_that_no_kernel_runs_needs_no_compiler():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rg.explain(PROGRAMS["moving_values"], LARGE).backend == "tiled"

@@ -12,7 +12,7 @@ from typing import Any
 import regard.backends.cpu
 import regard.backends.sdpa
 import regard.backends.tiled
-import regard.ops.reference_backend  # noqa: F401  (registered last: the slow meaning)
+import regard.ops.reference_backend  # registered last: the slow meaning
 from regard.backends.base import Backend, Request, registered
 from regard.errors import InputError, UnsupportedError, nearest
 
@@ -92,8 +92,8 @@ def _order(request: Request, known: dict[str, Backend]) -> list[str]:
 
 
 def _warn_without_compiler(reason: str) -> None:
-    """Say once that a compiler would make this faster."""
-    if "compiler" in reason and reason not in _warned:
+    """Say once that a compiler would make this faster, if that is why there is no kernel."""
+    if reason and reason == regard.backends.cpu.find_compiler() and reason not in _warned:
         _warned.add(reason)
         warnings.warn(
             f"programs run on the portable backend, several times slower: {reason}", stacklevel=2
