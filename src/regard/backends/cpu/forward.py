@@ -45,7 +45,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
         results = [row_words(found[name]) if name in found else NOWHERE for name in names]
         if module.sweep.components:
             results.append(row_words(summed))
-        caller.run(module, results, caller.decoding_chunks() if module is kernel.decode else 1)
+        caller.run(module, results, _chunks(kernel, caller, module))
         rows |= found
         holes |= as_holes(found)
     holes["summed"] = summed.unsqueeze(3)
@@ -64,9 +64,14 @@ def _output_alone(kernel: Kernel, caller: Caller) -> Tensor:
     bound = caller.bound
     module = _sweeps(kernel, caller)[0]
     output = caller.empty(bound.batch, bound.heads, bound.queries, _width(kernel, caller))
-    chunks = caller.decoding_chunks() if module is kernel.decode else 1
-    caller.run(module, [*module.no_row_results, row_words(output)], chunks)
+    results = [*module.no_row_results, row_words(output)]
+    caller.run(module, results, _chunks(kernel, caller, module))
     return output
+
+
+def _chunks(kernel: Kernel, caller: Caller, module: Module[RowSweep]) -> int:
+    """Return into how many parts a sweep cuts the keys: only that for few query rows does."""
+    return caller.decoding_chunks() if module is kernel.decode else 1
 
 
 def _sweeps(kernel: Kernel, caller: Caller) -> list[Module[RowSweep]]:
