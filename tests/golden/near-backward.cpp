@@ -11,7 +11,7 @@
 //   4: the largest exponent of term a, number of a query
 //   5: the inverse of the normaliser of term a, number of a query
 //   6: the adjoint of the summed row, query row
-//   7: the adjoint of the row sum of term a, number of a query
+//   7: the summed row, query row
 #define REGARD_QUERY_BLOCK 96
 #define REGARD_KEY_BLOCK 256
 #define REGARD_KEY_STEP 64
@@ -22,7 +22,7 @@ namespace regard {
 struct Program {
   static constexpr real HIDDEN = -real(__builtin_inf());
   static constexpr int NUMBERS = 1; static constexpr Slot numbers[] = {{3, true}};
-  static constexpr int QUERIES = 3; static constexpr Slot queries[] = {{4, true}, {5, true}, {7, true}};
+  static constexpr int QUERIES = 2; static constexpr Slot queries[] = {{4, true}, {5, true}};
   static constexpr int KEYS = 0; static constexpr Slot keys[] = {{-1, true}};
   static constexpr int PAIRS = 0; static constexpr Slot pairs[] = {{-1, true}};
   static constexpr int LEFTS = 2; static constexpr int lefts[] = {1, 6};
@@ -38,6 +38,7 @@ struct Program {
   static constexpr int RIGHT_RESULTS = 2; static constexpr int right_results[] = {2, 0};
   static constexpr bool left_in_panels[] = {true, true};
   static constexpr bool right_in_panels[] = {true, false};
+  static constexpr int DELTAS = 2; static constexpr int deltas[] = {6, 7};
   static constexpr int PRODUCTS = 2; static constexpr Product products[] = {{0, 0, 0, 1, 2}, {1, 1, 1, -1, 0}};
 
   // The sums over channels of a tile's pairs.
@@ -72,26 +73,30 @@ struct Program {
       const Vec x8 = x5 * to_real(x7);
       const Vec x9 = x4 - x8;
       const Int x10 = inside(t, j) & x2 & (x9 != splat(HIDDEN));
-      const Vec x11 = t.query(2, i);
-      const Vec x12 = t.score(1, i, j);
-      const Vec x13 = t.query(1, i);
-      const Vec x14 = x12 * x13;
-      const Vec x15 = x11 + x14;
-      const Vec x16 = t.query(0, i);
-      const Vec x17 = x9 - x16;
-      const Vec x18 = vexp(x17);
-      const Vec x19 = x15 * x18;
-      const Vec x20 = -x19;
-      const Vec x21 = x20 * to_real(x7);
-      const Vec x22 = select(x10, x21, splat(real(0.0)));
-      const Vec x23 = x19 * splat(real(0.25));
-      const Vec x24 = select(x10, x23, splat(real(0.0)));
-      const Vec x25 = select(x10, x18, splat(real(0.0)));
-      const Vec x26 = x25 * x13;
-      const Vec x27 = select(x10, x26, splat(real(0.0)));
-      number[0] += x22;
-      store(t.scores[0] + i * SCORE_ROW + j, x24);
-      store(t.scores[1] + i * SCORE_ROW + j, x27);
+      const Vec x11 = t.query(1, i);
+      const Int x12 = x11 != splat(real(0.0));
+      const Vec x13 = t.delta(i);
+      const Vec x14 = -x13;
+      const Vec x15 = x14 * x11;
+      const Vec x16 = select(x12, x15, splat(real(0.0)));
+      const Vec x17 = t.score(1, i, j);
+      const Vec x18 = x17 * x11;
+      const Vec x19 = x16 + x18;
+      const Vec x20 = t.query(0, i);
+      const Vec x21 = x9 - x20;
+      const Vec x22 = vexp(x21);
+      const Vec x23 = x19 * x22;
+      const Vec x24 = -x23;
+      const Vec x25 = x24 * to_real(x7);
+      const Vec x26 = select(x10, x25, splat(real(0.0)));
+      const Vec x27 = x23 * splat(real(0.25));
+      const Vec x28 = select(x10, x27, splat(real(0.0)));
+      const Vec x29 = select(x10, x22, splat(real(0.0)));
+      const Vec x30 = x29 * x11;
+      const Vec x31 = select(x10, x30, splat(real(0.0)));
+      number[0] += x26;
+      store(t.scores[0] + i * SCORE_ROW + j, x28);
+      store(t.scores[1] + i * SCORE_ROW + j, x31);
     } else {
       const Vec x0 = t.score(0, i, j);
       const Vec x1 = splat(real(0.25)) * x0;
@@ -103,26 +108,30 @@ struct Program {
       const Vec x7 = x2 * to_real(x6);
       const Vec x8 = x1 - x7;
       const Int x9 = (x8 != splat(HIDDEN));
-      const Vec x10 = t.query(2, i);
-      const Vec x11 = t.score(1, i, j);
-      const Vec x12 = t.query(1, i);
-      const Vec x13 = x11 * x12;
-      const Vec x14 = x10 + x13;
-      const Vec x15 = t.query(0, i);
-      const Vec x16 = x8 - x15;
-      const Vec x17 = vexp(x16);
-      const Vec x18 = x14 * x17;
-      const Vec x19 = -x18;
-      const Vec x20 = x19 * to_real(x6);
-      const Vec x21 = select(x9, x20, splat(real(0.0)));
-      const Vec x22 = x18 * splat(real(0.25));
-      const Vec x23 = select(x9, x22, splat(real(0.0)));
-      const Vec x24 = select(x9, x17, splat(real(0.0)));
-      const Vec x25 = x24 * x12;
-      const Vec x26 = select(x9, x25, splat(real(0.0)));
-      number[0] += x21;
-      store(t.scores[0] + i * SCORE_ROW + j, x23);
-      store(t.scores[1] + i * SCORE_ROW + j, x26);
+      const Vec x10 = t.query(1, i);
+      const Int x11 = x10 != splat(real(0.0));
+      const Vec x12 = t.delta(i);
+      const Vec x13 = -x12;
+      const Vec x14 = x13 * x10;
+      const Vec x15 = select(x11, x14, splat(real(0.0)));
+      const Vec x16 = t.score(1, i, j);
+      const Vec x17 = x16 * x10;
+      const Vec x18 = x15 + x17;
+      const Vec x19 = t.query(0, i);
+      const Vec x20 = x8 - x19;
+      const Vec x21 = vexp(x20);
+      const Vec x22 = x18 * x21;
+      const Vec x23 = -x22;
+      const Vec x24 = x23 * to_real(x6);
+      const Vec x25 = select(x9, x24, splat(real(0.0)));
+      const Vec x26 = x22 * splat(real(0.25));
+      const Vec x27 = select(x9, x26, splat(real(0.0)));
+      const Vec x28 = select(x9, x21, splat(real(0.0)));
+      const Vec x29 = x28 * x10;
+      const Vec x30 = select(x9, x29, splat(real(0.0)));
+      number[0] += x25;
+      store(t.scores[0] + i * SCORE_ROW + j, x27);
+      store(t.scores[1] + i * SCORE_ROW + j, x30);
     }
   }
 };

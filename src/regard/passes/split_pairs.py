@@ -183,6 +183,8 @@ class Split:
         if isinstance(node, n.Const) or self._is_counted(node) or not self._known(node):
             return None
         kind = row_kind(node)
+        if kind == "query" and _made_of_holes(node):
+            return None
         if kind is None and self.diagonal and _worth_a_diagonal(node):
             return "diagonal"
         return kind
@@ -312,6 +314,13 @@ def _factors(node: n.Node) -> Iterable[tuple[n.Node, bool]]:
                 yield node.args[1], True
             return
     yield node, False
+
+
+def _made_of_holes(node: n.Node) -> bool:
+    """Tell whether a node is arithmetic on row values alone, which needs no input of its own."""
+    return isinstance(node, n.Call) and all(
+        isinstance(part, n.Call | n.Const | n.Hole) for part in n.walk(node)
+    )
 
 
 def _worth_a_diagonal(node: n.Node) -> bool:

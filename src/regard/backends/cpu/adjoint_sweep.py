@@ -8,23 +8,28 @@ Leaves to others: writing it (`keysweep`), carrying it on to the leaves (`backwa
 from dataclasses import replace
 
 from regard.backends.cpu.fold import fold_constants
-from regard.backends.cpu.keysweep import KeySweep
+from regard.backends.cpu.keysweep import KeySweep, delta_of
 from regard.backends.cpu.seen import Seen
 from regard.ir import nodes as n
 from regard.ir.types import type_of
 from regard.passes.adjoint import SUMMED_GRAD, derive_adjoints
-from regard.passes.build import mul, select, substitute
+from regard.passes.build import ZERO, mul, select, substitute
+from regard.passes.differentiate import Gradient
 from regard.passes.lower import Lowered
 from regard.passes.split_pairs import Input, Split
 
 
-def make_key_sweep(lowered: Lowered, split: Split, leaves: tuple[n.Node, ...]) -> KeySweep | None:
+def make_key_sweep(
+    lowered: Lowered, split: Split, leaves: tuple[n.Node, ...], rows: Gradient
+) -> KeySweep | None:
     """Return the adjoint sweep.
 
     Args:
         lowered: The program.
-        split: An empty split, in which row values and their adjoints are known.
+        split: An empty split, in which row values and what normalisers receive are known; the latter
+            not if the weights are a single term, whose adjoint follows from the summed row.
         leaves: Those whose gradient is asked for.
+        rows: What row sums receive.
 
     Returns:
         The sweep, or None if none of the leaves is read at a pair.
@@ -40,6 +45,8 @@ def make_key_sweep(lowered: Lowered, split: Split, leaves: tuple[n.Node, ...]) -
     gradient = derive_adjoints(pairs, _targets(split, wanted)).pairs
     by_value = split.dot(SUMMED_GRAD, lowered.values)
     received: dict[n.Node, n.Node] = {n.Reduce(mul(SUMMED_GRAD, values.hole), "c"): by_value.hole}
+    for name in [name for term in lowered.terms for name in term.sums]:
+        received[n.Hole("g" + name, "bhi")] = rows.dense.get(n.Hole(name, "bhi"), ZERO)
 
     def at_pair(node: n.Node) -> n.Node:
         return split.pair(fold_constants(substitute(node, received)))
@@ -63,7 +70,15 @@ def make_key_sweep(lowered: Lowered, split: Split, leaves: tuple[n.Node, ...]) -
             sweep.tables.append((split.inputs[array], place, at_pair(value)))
     if values in wanted:
         sweep.value, sweep.weights = by_value, select(pairs.seen, pairs.weights)
+    if lowered.single and _reads(sweep, delta_of(lowered.terms[0].name)):
+        sweep.delta = by_value.left, split.row(n.SUMMED, "query_row")
     return sweep
+
+
+def _reads(sweep: KeySweep, hole: n.Hole) -> bool:
+    values = [*sweep.scores.values(), *sweep.numbers.values()]
+    values += [value for _, _, value in sweep.tables]
+    return any(hole in n.walk(value) for value in values)
 
 
 def _split_lowered(lowered: Lowered, split: Split, values: Input) -> Lowered:

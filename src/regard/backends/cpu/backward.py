@@ -11,7 +11,7 @@ from torch import Tensor
 from regard.backends.cpu.call import diagonal_evaluator
 from regard.backends.cpu.caller import Caller, as_holes, row_words
 from regard.backends.cpu.kernel import Kernel
-from regard.backends.cpu.keysweep import KeySweep
+from regard.backends.cpu.keysweep import KeySweep, delta_of
 from regard.backends.cpu.module import KEY_BLOCK, Module
 from regard.backends.cpu.slots import place_kind
 from regard.backends.values import layout
@@ -84,13 +84,12 @@ def _summed_adjoint(run: _Run, received: Tensor) -> Tensor:
 
 
 def _normaliser_adjoints(run: _Run) -> None:
-    """Find gd, r times what each term's r receives."""
+    """Find gd, r times what each term's r receives; of a single term the pairs find it."""
     kernel, holes = run.kernel, run.holes
-    names = list(kernel.adjoints.inverses)
-    if kernel.lowered.single and names:
-        # The weights are linear in r, so r · gr = Σ_j w_ij (do · v_j) = do · summed row.
-        holes[f"gd:{kernel.lowered.terms[0].name}"] = (holes["do"] * holes["summed"]).sum(-1, True)
+    if kernel.lowered.single:
         return
+    for term in kernel.lowered.terms:
+        holes[delta_of(term.name).name] = torch.zeros((), dtype=run.bound.compute_dtype).view((1,) * 5)
     if kernel.inverses is None:
         return
     caller = Caller(kernel, run.bound, holes)
@@ -101,24 +100,25 @@ def _normaliser_adjoints(run: _Run) -> None:
 
 
 def _row_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
-    """Find what row sums receive, and give the leaves of sinks and normalisers their gradient."""
+    """Find what observed rows receive, and give the leaves of sinks and normalisers theirs."""
     lowered, holes = run.kernel.lowered, run.holes
-    at = run.rows()
-    lengths = run.bound.query_lengths
     for name in lowered.rows:
-        received = grads[name][..., None, None]
-        if lengths is not None:
-            exists = at.index("row_i") < lengths.view(-1, 1, 1, 1, 1)
-            received = torch.where(exists, received, 0.0)
-        holes[f"g:{name}"] = received
-    for term in lowered.terms:
-        holes.setdefault(f"gd:{term.name}", at.real(n.Const(0.0)))
-    gradient = run.kernel.adjoints.rows
-    run.totals.add(gradient, at)
-    for term in lowered.terms:
-        for name in term.sums:
-            value = gradient.dense.get(n.Hole(name, "bhi"))
-            holes["g" + name] = at.real(n.Const(0.0)) if value is None else at.real(value)
+        holes[f"g:{name}"] = _existing(run, grads[name][..., None, None])
+    if not run.kernel.rows_give:
+        return
+    if lowered.single:
+        delta = (holes["do"] * holes["summed"]).sum(-1, True)
+        holes[delta_of(lowered.terms[0].name).name] = delta
+    run.totals.add(run.kernel.adjoints.rows, run.rows())
+
+
+def _existing(run: _Run, received: Tensor) -> Tensor:
+    """Return what rows receive, 0 where a row does not exist."""
+    lengths = run.bound.query_lengths
+    if lengths is None:
+        return received
+    exists = run.rows().index("row_i") < lengths.view(-1, 1, 1, 1, 1)
+    return torch.where(exists, received, 0.0)
 
 
 def _pair_adjoints(run: _Run, module: Module[KeySweep]) -> None:

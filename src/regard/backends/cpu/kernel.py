@@ -29,7 +29,7 @@ from regard.passes.unshift_bounded import unshift_bounded
 
 # The letters of the row values each sweep finds known: those of `lower`, then those of `adjoint`.
 _FOUND = ("n", "m", "s", "r", "x")
-_ADJOINTS = ("do", "gs", "gx")
+_ADJOINTS = ("do", "g", "gd")
 _NAME_LENGTH = 40
 # Laying out keys costs about as much as this many query rows.
 _FEW_ROWS, _MANY_KEYS = 8, 512
@@ -128,6 +128,12 @@ class Kernel:
         return derive_adjoints(self.lowered, self.wanted)
 
     @cached_property
+    def rows_give(self) -> bool:
+        """Whether row expressions alone, such as sinks, give a leaf a gradient."""
+        rows = self.adjoints.rows
+        return bool(rows.indexed or rows.outer) or any(isinstance(x, Leaf) for x in rows.dense)
+
+    @cached_property
     def inverses(self) -> Module[RowSweep] | None:
         """The sweep that finds what each normaliser receives, where that takes one."""
         split = self._split(*_FOUND, "do")
@@ -138,8 +144,9 @@ class Kernel:
     @cached_property
     def backward(self) -> Module[KeySweep] | None:
         """The sweep that finds what every leaf receives; None if pairs give nothing."""
-        split = self._split(*_FOUND, *_ADJOINTS)
-        sweep = make_key_sweep(self.lowered, split, self.wanted)
+        known = [letter for letter in _ADJOINTS if letter != "gd" or not self.lowered.single]
+        split = self._split(*_FOUND, *known)
+        sweep = make_key_sweep(self.lowered, split, self.wanted, self.adjoints.rows)
         return None if sweep is None else self._module(sweep, "backward")
 
     def sweeps(self, queries: int, keys: int) -> list[str]:

@@ -24,6 +24,14 @@ _ADDED = {
 }
 
 
+def delta_of(term: str) -> n.Hole:
+    """Return the hole of r times r's adjoint, where the weights are this term alone.
+
+    They are linear in r, so that it is Σ_j w_ij (do · v_j) = do · summed row.
+    """
+    return n.Hole(f"gd:{term}", "bhi")
+
+
 @dataclass
 class KeySweep:
     """The adjoint sweep.
@@ -37,6 +45,7 @@ class KeySweep:
         value: The dot of the summed row's adjoint and the values, if the values receive anything.
         weights: What values are weighed with.
         wanted: The inputs that receive anything.
+        delta: The two query rows whose dot is `delta_of` the term, if that is read.
     """
 
     split: Split
@@ -47,6 +56,7 @@ class KeySweep:
     value: Dot | None = None
     weights: n.Node | None = None
     wanted: set[Input] = field(default_factory=set)
+    delta: tuple[Input, Input] | None = None
 
     @property
     def results(self) -> list[Input]:
@@ -103,6 +113,8 @@ class _Writer:
         lines.append(_flags("left_in_panels", (k in left_panels for k in range(len(lefts)))))
         lines.append(_flags("right_in_panels", (k in right_panels for k in range(len(rights)))))
         listed = ["{" + ", ".join(map(str, product)) + "}" for product in products]
+        delta = [self.slots.index(row) for row in self.sweep.delta or ()]
+        lines.append(array("int", "DELTAS", "deltas", delta))
         lines.append(array("Product", "PRODUCTS", "products", listed, "{-1, -1, -1, -1, -1}"))
         return lines
 
@@ -126,6 +138,8 @@ class _Writer:
         def read(node: n.Node, lines: Lines) -> Read | None:
             if isinstance(node, n.Hole) and node.name.startswith("seen:"):
                 return seen_text(self.sweep.seen[node.name[5:]], lines, masked), "bool"
+            if isinstance(node, n.Hole) and node.name.startswith("gd:") and self.sweep.delta:
+                return "t.delta(i)", "real"
             return self.slots.pair(node, lines)
 
         return read

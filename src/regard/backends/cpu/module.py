@@ -41,6 +41,7 @@ _ROW_VALUES = {
     "x": "the row sum of num · (score − m) of term {}",
     "gs": "the adjoint of the row sum of term {}", "gx": "the adjoint of x of term {}",
     "gd": "r times its adjoint of term {}", "do": "the adjoint of the summed row",
+    "summed": "the summed row",
     "keymax": "a maximum over keys",
 }  # fmt: skip
 _VARIES = {

@@ -10,13 +10,19 @@
 
 namespace regard {
 
+// Rows whose sums over channels run side by side, so that none waits for its last addition; and the lines
+// of channels a thread has for laying out.
+constexpr int ABREAST = 4, LINES = 2 * ABREAST;
+
 // Inputs laid out once for a call: left rows plainly and in panels, right rows transposed and in panels.
 template <class P> struct LaidInputs {
   Laid left[P::LEFTS + 1], left_panels[P::LEFTS + 1], right[P::RIGHTS + 1], right_panels[P::RIGHTS + 1];
-  int64_t query_rows, key_rows;
+  real* deltas = nullptr;
+  int64_t query_rows, key_rows, query_blocks;
 
   LaidInputs(const Call& call)
-      : query_rows(least(QUERY_BLOCK, call.queries)), key_rows(least(KEY_BLOCK, call.keys)) {
+      : query_rows(least(QUERY_BLOCK, call.queries)), key_rows(least(KEY_BLOCK, call.keys)),
+        query_blocks((call.queries + QUERY_BLOCK - 1) / QUERY_BLOCK) {
     for (int k = 0; k < P::LEFTS; ++k) {
       const Input& x = call.inputs[P::lefts[k]];
       const int64_t size = padded(x.width, W) * query_rows;
@@ -35,11 +41,13 @@ template <class P> struct LaidInputs {
     for (int k = 0; k < P::LEFTS; ++k) function(left[k]), function(left_panels[k]);
     for (int k = 0; k < P::RIGHTS; ++k) function(right[k]), function(right_panels[k]);
   }
-  bool allot(Shared& memory) {
-    int64_t numbers = 64;
+  bool allot(const Call& call, Shared& memory) {
+    const int64_t rows = P::DELTAS == 0 ? 0 : call.batch * call.heads * query_blocks * QUERY_BLOCK;
+    int64_t numbers = 64 + rows;
     each([&](Laid& x) { numbers += x.numbers() + 16; });
     if (!memory.allot(numbers)) return false;
     each([&](Laid& x) { x.data = memory.take(x.numbers()); });
+    deltas = memory.take(rows);
     return true;
   }
 
@@ -55,6 +63,27 @@ template <class P> struct LaidInputs {
         lay_panels(x, b, h, i0, rows, left_panels[k].at(b, h, qb), query_rows, line);
     }
     return good;
+  }
+  real* deltas_at(const Call& call, int64_t b, int64_t h, int64_t qb) const {
+    return deltas + ((b * call.heads + h) * query_blocks + qb) * QUERY_BLOCK;
+  }
+  // The dot of each row's adjoint and its summed row, added up in the order of `multiply`: where one key
+  // has all of the weight, it cancels the key's own product exactly.
+  void find_deltas(const Call& call, int64_t b, int64_t h, int64_t qb, real* line) {
+    const Input &x = call.inputs[P::deltas[0]], &y = call.inputs[P::deltas[P::DELTAS - 1]];
+    const int64_t i0 = qb * QUERY_BLOCK, width = padded(x.width, W);
+    const int rows = int(least(QUERY_BLOCK, call.queries_of(b) - i0));
+    real* to = deltas_at(call, b, h, qb);
+    real* other = line + ABREAST * width;
+    for (int i = 0; i < rows; i += ABREAST) {
+      const int count = int(least(ABREAST, rows - i));
+      lay_plainly(x, b, h, i0 + i, count, line, width);
+      lay_plainly(y, b, h, i0 + i, count, other, width);
+      real sum[ABREAST]{};
+      for (int64_t c = 0; c < x.width; ++c)
+        UNROLL for (int r = 0; r < ABREAST; ++r) sum[r] += line[r * width + c] * other[r * width + c];
+      for (int r = 0; r < count; ++r) to[i + r] = sum[r];
+    }
   }
   bool lay_keys(const Call& call, int64_t b, int64_t h, int64_t kb, real* line) {
     bool good = true;
@@ -97,7 +126,7 @@ template <class P> struct KeyTask {
     const int64_t kept = P::CHANNEL_SUMS ? (P::LEFTS + P::INPUTS) * widest * W : 0;
     const int64_t numbers = (P::DOTS + P::CHANNEL_SUMS) * rows * SCORE_ROW + widths * KEY_BLOCK +
                             P::QUERIES * QUERY_BLOCK + (P::KEYS + P::PAIRS + P::KEY_SUMS) * KEY_BLOCK +
-                            (P::NUMBERS + 1) * W + kept + widest + 16 * 16;
+                            (P::NUMBERS + 1) * W + kept + LINES * widest + 16 * 16;
     real* next = scratch.take(numbers);
     good = next != nullptr;
     if (!good) return;
@@ -111,7 +140,7 @@ template <class P> struct KeyTask {
     t.pairs = take(P::PAIRS * KEY_BLOCK);
     t.key_sums = take(P::KEY_SUMS * KEY_BLOCK);
     t.numbers = take((P::NUMBERS + 1) * W);
-    line = take(widest);
+    line = take(LINES * widest);
     t.scores = scores;
   }
 };
@@ -191,6 +220,7 @@ static void spread_keys(Tile& t, KeyTask<P>& task, LaidInputs<P>& laid, int64_t 
     bool entered = false;
     each_tile(t, qb, kb, [&](Block block) {
       if (!entered) read_queries<P>(t);
+      t.deltas = laid.deltas_at(call, t.b, t.h, qb);
       entered = true;
       spread_block(t, task, laid, qb, kb, block);
     });
@@ -220,7 +250,7 @@ template <class P> static int sweep_keys(const Call& call) {
   const int64_t group = call.heads / call.groups;
   LaidInputs<P> laid(call);
   Shared shared;
-  if (!laid.allot(shared)) return NO_MEMORY;
+  if (!laid.allot(call, shared)) return NO_MEMORY;
   int status = DONE;
 #pragma omp parallel num_threads(int(call.threads))
   {
@@ -233,8 +263,12 @@ template <class P> static int sweep_keys(const Call& call) {
     for (int64_t part = 0; part < heads * blocks; ++part) {
       if (!ready) continue;
       const int64_t block = part % blocks, h = part / blocks % call.heads, b = part / blocks / call.heads;
-      good &= block < query_blocks ? laid.lay_queries(call, b, h, block, task.line)
-                                   : laid.lay_keys(call, b, h, block - query_blocks, task.line);
+      if (block >= query_blocks) {
+        good &= laid.lay_keys(call, b, h, block - query_blocks, task.line);
+      } else {
+        good &= laid.lay_queries(call, b, h, block, task.line);
+        if (P::DELTAS > 0) laid.find_deltas(call, b, h, block, task.line);
+      }
     }
 #pragma omp for schedule(dynamic, 1)
     for (int64_t part = 0; part < call.batch * call.groups * call.chunks; ++part) {

@@ -45,6 +45,7 @@ struct Tile {
   real* pairs;         // KEY_BLOCK of each, for one query row at a time
   real* const* scores; // QUERY_BLOCK × SCORE_ROW of each dot and channel sum
   real* key_sums;      // KEY_BLOCK of what each key receives, in backward
+  const real* deltas;  // of each query row, in backward: its adjoint · its summed row
   uint32_t draws[MOST_DRAWS];  // the random state of each draw in the present query row
 
   Vec number(int k) const { return splat(numbers[k]); }
@@ -53,6 +54,7 @@ struct Tile {
   Int whole_query(int k, int i) const {
     return splat_int(((const integer*)queries)[k * QUERY_BLOCK + i]);
   }
+  Vec delta(int i) const { return splat(deltas[i]); }
   Vec key(int k, int j) const { return load(keyed + k * KEY_BLOCK + j); }
   Int whole_key(int k, int j) const { return load_int((const integer*)keyed + k * KEY_BLOCK + j); }
   Vec pair(int k, int j) const { return load(pairs + k * KEY_BLOCK + j); }
