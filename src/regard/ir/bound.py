@@ -5,7 +5,7 @@ in what the user gave.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -76,13 +76,17 @@ class Bound:
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> "Bound":
         """Return the same call with some tensors replaced."""
-        return replace(self, tensors={**self.tensors, **tensors})
+        return self._with({**self.tensors, **tensors})
 
     def without(self, names: Collection[str]) -> "Bound":
         """Return the same call without some tensors, for who keeps those elsewhere."""
-        rest = {name: tensor for name, tensor in self.tensors.items() if name not in names}
+        return self._with(
+            {name: tensor for name, tensor in self.tensors.items() if name not in names}
+        )
+
+    def _with(self, tensors: dict[str, Tensor]) -> "Bound":
         # Written out, because `replace` takes three times as long and every warm call pays for it.
         return Bound(
-            rest, self.query_positions, self.key_positions, self.query_lengths, self.key_lengths,
+            tensors, self.query_positions, self.key_positions, self.query_lengths, self.key_lengths,
             self.first_head, self.total_heads, self.seed,
         )  # fmt: skip

@@ -26,8 +26,8 @@ def make_key_sweep(
 
     Args:
         lowered: The program.
-        split: An empty split, in which row values and what normalisers receive are known; the latter
-            not if the weights are a single term, whose adjoint follows from the summed row.
+        split: An empty split, in which row values and what normalisers receive are known; not the
+            latter if the weights are a single term, whose adjoint follows from the summed row.
         leaves: Those whose gradient is asked for.
         rows: What row sums receive.
 
@@ -44,26 +44,22 @@ def make_key_sweep(
         return None
     gradient = derive_adjoints(pairs, _targets(split, wanted)).pairs
     by_value = split.dot(SUMMED_GRAD, lowered.values)
-    received: dict[n.Node, n.Node] = {n.Reduce(mul(SUMMED_GRAD, values.hole), "c"): by_value.hole}
-    for name in [name for term in lowered.terms for name in term.sums]:
-        received[n.Hole("g" + name, "bhi")] = rows.dense.get(n.Hole(name, "bhi"), ZERO)
+    received = {n.Reduce(mul(SUMMED_GRAD, values.hole), "c"): by_value.hole}
+    received |= _row_adjoints(lowered, rows)
 
     def at_pair(node: n.Node) -> n.Node:
         return split.pair(fold_constants(substitute(node, received)))
 
     seen = {term.name: Seen(term.where, term.score) for term in pairs.terms}
     sweep = KeySweep(split, seen, wanted=wanted)
-    numbers = [one for one in split.inputs.values() if "c" not in one.hole.axes]
-    for item in [one for one in numbers if one in wanted and one.kind != "table"]:
-        value = gradient.dense.get(item.hole)
-        if value is None:
-            wanted.discard(item)
-        else:
-            sweep.numbers[item] = at_pair(value)
-    for one in [*split.dots.values(), *split.sums.values()]:
-        value = gradient.dense.get(one.hole)
-        if value is not None:
-            sweep.scores[one.hole] = at_pair(value)
+    numbers = [one for one in wanted if "c" not in one.hole.axes and one.kind != "table"]
+    wanted -= {item for item in numbers if item.hole not in gradient.dense}
+    # In the order of the inputs, so that equal programs have equal text.
+    for item in [one for one in split.inputs.values() if one in numbers and one in wanted]:
+        sweep.numbers[item] = at_pair(gradient.dense[item.hole])
+    scores = [one.hole for one in [*split.dots.values(), *split.sums.values()]]
+    for hole in [hole for hole in scores if hole in gradient.dense]:
+        sweep.scores[hole] = at_pair(gradient.dense[hole])
     for array, parts in gradient.indexed.items():
         for indices, value in parts:
             place = n.Gather(array, indices)
@@ -73,6 +69,12 @@ def make_key_sweep(
     if lowered.single and _reads(sweep, delta_of(lowered.terms[0].name)):
         sweep.delta = by_value.left, split.row(n.SUMMED, "query_row")
     return sweep
+
+
+def _row_adjoints(lowered: Lowered, rows: Gradient) -> dict[n.Node, n.Node]:
+    """Return what each row sum receives, by the hole that stands for it."""
+    names = [name for term in lowered.terms for name in term.sums]
+    return {n.Hole("g" + name, "bhi"): rows.dense.get(n.Hole(name, "bhi"), ZERO) for name in names}
 
 
 def _reads(sweep: KeySweep, hole: n.Hole) -> bool:

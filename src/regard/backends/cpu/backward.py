@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regard.backends.cpu.call import diagonal_evaluator
-from regard.backends.cpu.caller import Caller, as_holes, row_words
+from regard.backends.cpu.caller import Caller, row_words
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.keysweep import KeySweep, delta_of
 from regard.backends.cpu.module import KEY_BLOCK, Module
@@ -88,14 +88,14 @@ def _normaliser_adjoints(run: _Run) -> None:
     kernel, holes = run.kernel, run.holes
     if kernel.lowered.single:
         return
-    for term in kernel.lowered.terms:
-        holes[delta_of(term.name).name] = torch.zeros((), dtype=run.bound.compute_dtype).view((1,) * 5)
+    nothing = torch.zeros((1, 1, 1, 1, 1), dtype=run.bound.compute_dtype)
+    holes |= {delta_of(term.name).name: nothing for term in kernel.lowered.terms}
     if kernel.inverses is None:
         return
     caller = Caller(kernel, run.bound, holes)
     found = caller.row_results(kernel.inverses)
-    caller.run(kernel.inverses, [row_words(value) for value in found.values()])
-    for name, value in as_holes(found).items():
+    caller.run(kernel.inverses, [word for value in found.values() for word in row_words(value)])
+    for name, value in found.items():
         holes["gd" + name[2:]] = value * holes["r" + name[2:]]
 
 
@@ -128,7 +128,7 @@ def _pair_adjoints(run: _Run, module: Module[KeySweep]) -> None:
     blocks = -(-bound.keys // KEY_BLOCK)
     chunks = max(1, min(blocks, -(-_LEAST_TASKS // (bound.batch * bound.groups))))
     received = {item: _receiver(caller, item, chunks) for item in module.sweep.results}
-    results = [_result_words(x, item, bound.heads) for item, x in received.items()]
+    results = [word for x, found in received.items() for word in _words(found, x, bound.heads)]
     caller.run(module, results, chunks)
     for item, found in received.items():
         _carry(run, caller, item, found)
@@ -160,7 +160,7 @@ def _receiver(caller: Caller, item: Input, chunks: int) -> Tensor:
     return torch.zeros((chunks, b, h, size), dtype=dtype)
 
 
-def _result_words(found: Tensor, item: Input, heads: int) -> list[int]:
+def _words(found: Tensor, item: Input, heads: int) -> list[int]:
     """Return the words of `Result` in template/call.h."""
     place, strides = found.data_ptr(), found.stride()
     if item.kind in _WHOLE:
@@ -176,7 +176,7 @@ def _carry(run: _Run, caller: Caller, item: Input, found: Tensor) -> None:
         assert isinstance(leaf, n.Array)
         _add_table(run, leaf, total, value)
         return
-    if item.kind in ("query_row", "key_row"):
+    if item.kind in ("query_row", "key_row") and total.shape[-1] > value.shape[-1]:
         total = total[..., : value.shape[-1]]
     if isinstance(leaf, n.Vector) and total.shape == bound.tensors[leaf.name].shape:
         run.totals.give(leaf.name, total)

@@ -36,7 +36,7 @@ DIAGONAL_MARGIN = 512
 
 
 class Values:
-    """The inputs of a call as tensors, each found once.
+    """The inputs of a call as tensors, each computed once.
 
     Args:
         bound: The call.
@@ -45,25 +45,30 @@ class Values:
 
     def __init__(self, bound: Bound, holes: dict[str, Tensor]) -> None:
         self.bound, self.holes = bound, holes
-        self.tensors: dict[n.Node, Tensor] = {}
-        self.tile = Tile(0, bound.queries, 0, bound.keys)
+        self._computed: dict[n.Node, Tensor] = {}
         self._at: Evaluator | None = None
 
     @property
     def at(self) -> Evaluator:
         """Evaluates row expressions of all rows at once."""
         if self._at is None:
-            self._at = Evaluator(self.bound, self.tile, self.holes, Cache())
+            whole = Tile(0, self.bound.queries, 0, self.bound.keys)
+            self._at = Evaluator(self.bound, whole, self.holes, Cache())
         return self._at
 
     def tensor(self, item: Input) -> Tensor:
-        """Return an input: (b, h, rows, channels) for rows, sizes 1 along what it does not vary."""
-        found = self.tensors.get(item.node)
+        """Return an input as it lies; `placed` tells its axes."""
+        node = item.node
+        if isinstance(node, n.Vector):
+            return self.bound.tensors[node.name]
+        if isinstance(node, n.Hole) and node.name in self.holes:
+            return self.holes[node.name]
+        found = self._computed.get(node)
         if found is None:
-            found = self.tensors[item.node] = self._find(item)
+            found = self._computed[node] = self._compute(item)
         return found
 
-    def _find(self, item: Input) -> Tensor:
+    def _compute(self, item: Input) -> Tensor:
         node = item.node
         match item.kind:
             case "table":
@@ -78,16 +83,11 @@ class Values:
                 assert isinstance(node, n.PairInput)
                 return self._checked(self.bound.tensors[node.name])
             case "channels":
-                value = self.at.real(node)[:, :, 0, 0, :]
-                return value.to(self.bound.compute_dtype).contiguous()
-        if isinstance(node, n.Vector):
-            return self._checked(self.bound.tensors[node.name])
+                return self.at.real(node).to(self.bound.compute_dtype).contiguous()
         if isinstance(node, n.Feature):
             return self._checked(self.bound.tensors[node.name]).unsqueeze(-1)
         value = self.at(node)
-        if not isinstance(node, n.Index):
-            value = self._checked(value)
-        return value[:, :, 0] if place_kind(item) in ("key", "key_row") else value[:, :, :, 0]
+        return value if isinstance(node, n.Index) else self._checked(value)
 
     def _table(self, array: n.Array) -> Tensor:
         data = layout.own_heads(array, self.bound)
@@ -112,12 +112,9 @@ class Values:
         return value[:, :, 0] if kind == "key" else value[:, :, :, 0]
 
     def _checked(self, value: Tensor) -> Tensor:
-        """Decline numbers that a kernel's lanes do not hold."""
-        if self.bound.compute_dtype == torch.float64:
-            return value
-        if value.dtype == torch.float64:
-            raise Declined("an input is float64 and q is not")
-        if value.dtype == torch.int64 and value.numel() and int(value.abs().max()) > _LARGEST:
+        """Decline whole numbers that a kernel's lanes do not hold."""
+        narrow = self.bound.compute_dtype != torch.float64 and value.dtype == torch.int64
+        if narrow and value.numel() and int(value.abs().max()) > _LARGEST:
             raise Declined("an input holds whole numbers beyond 32 bits")
         return value
 
@@ -152,8 +149,22 @@ def kind_of(tensor: Tensor, item: Input) -> str:
     return "int"
 
 
+def placed(item: Input, value: Tensor) -> Tensor:
+    """Return a row value without the axes it does not have: (b, h, rows, channels) for rows."""
+    if value.dim() < len("bhijc"):
+        return value
+    match place_kind(item):
+        case "key" | "key_row":
+            return value[:, :, 0]
+        case "channels":
+            return value[:, :, 0, 0]
+        case _:
+            return value[:, :, :, 0]
+
+
 def describe(item: Input, tensor: Tensor, heads: int) -> list[int]:
     """Return the words of `Input` in template/call.h for a tensor."""
+    tensor = placed(item, tensor)
     storage, place = _STORAGE[tensor.dtype], tensor.data_ptr()
     if item.kind == "table":
         sizes = [*tensor.shape[1:], 1, 1][:3]
@@ -170,24 +181,20 @@ def _stride(tensor: Tensor, dim: int) -> int:
     return 0 if tensor.shape[dim] == 1 else tensor.stride(dim)
 
 
-def lay_out(entry: Entry, inputs: list[list[int]], results: list[list[int]]) -> Layout:
-    """Return the words of a call with room for its fields, followed by its inputs and results.
+def lay_out(entry: Entry, inputs: list[list[int]], results: int) -> Layout:
+    """Return the words of a call with room for its fields and results, and its inputs.
 
     Args:
         entry: The function to call.
         inputs: From `describe`.
-        results: Words of `Result`.
+        results: How many there are.
 
     Returns:
-        The layout, whose addresses and fields are those of one call.
+        The layout, whose addresses are those of one call.
     """
     flat = [word for item in inputs for word in item]
-    ends = [word for item in results for word in item]
     start = FIELDS + 2
-    made = (ctypes.c_int64 * (start + len(flat) + len(ends)))()
-    made[FIELDS:] = [start, start + len(flat), *flat, *ends]
-    return Layout(
-        entry, made,
-        tuple(range(start, start + len(flat), INPUT_WORDS)),
-        tuple(range(start + len(flat), len(made), RESULT_WORDS)),
-    )  # fmt: skip
+    end = start + len(flat)
+    made = (ctypes.c_int64 * (end + results * RESULT_WORDS))()
+    made[FIELDS:end] = [start, end, *flat]
+    return Layout(entry, made, tuple(range(start, end, INPUT_WORDS)), end)

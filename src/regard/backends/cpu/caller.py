@@ -3,13 +3,15 @@
 Leaves to others: which sweeps run (`forward`, `backward`), how tensors are described (`call`).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from regard.backends.base import Declined
-from regard.backends.cpu.call import FIELDS, Values, describe, kind_of, lay_out
+from regard.backends.cpu.call import FIELDS, RESULT_WORDS, Values, describe, kind_of, lay_out
 from regard.backends.cpu.kernel import Kernel
-from regard.backends.cpu.module import KEY_BLOCK, KEY_STEP, QUERY_BLOCK, Layout, Module
+from regard.backends.cpu.module import KEY_BLOCK, KEY_STEP, NOWHERE, QUERY_BLOCK, Layout, Module
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.values.blocks import classify_blocks
 from regard.errors import UnsupportedError
@@ -42,18 +44,17 @@ class Caller:
         self.values = Values(bound, holes)
         self.blocks = None
         self.otherwise = _MIXED
-        conditions = [term.where for term in kernel.lowered.terms]
-        if all(condition is None for condition in conditions):
+        if not kernel.conditions:
             self.otherwise = _FULL
         elif bound.queries > QUERY_BLOCK or bound.keys > KEY_STEP:
-            self.blocks = _joint_blocks(conditions, bound)
+            self.blocks = _joint_blocks(kernel.conditions, bound)
 
-    def run(self, module: Module, results: list[list[int]], chunks: int = 1) -> None:
+    def run(self, module: Module, results: list[int], chunks: int = 1) -> None:
         """Run one sweep.
 
         Args:
             module: The sweep.
-            results: Words of its results.
+            results: Words of its results, one after another.
             chunks: How many parts the keys are cut into, where a sweep does.
 
         Raises:
@@ -61,25 +62,29 @@ class Caller:
             UnsupportedError: If memory runs out.
         """
         tensors = [self.values.tensor(item) for item in module.inputs]
-        layout = self._layout(module, tensors, results)
+        layout = self._layout(module, tensors, len(results) // RESULT_WORDS)
         words = type(layout.words).from_buffer_copy(layout.words)
         words[:FIELDS] = self._fields(chunks)
         for place, tensor in zip(layout.inputs, tensors, strict=True):
             words[place] = tensor.data_ptr()
-        for place, result in zip(layout.results, results, strict=True):
-            words[place] = result[0]
+        words[layout.results :] = results
         status = layout.entry(words)
         if status == _NOT_FINITE:
             raise Declined("a row holds NaN or infinity, which products would let through")
         if status != _DONE:
             raise UnsupportedError("a kernel got no memory for its blocks")
 
-    def _layout(self, module: Module, tensors: list[Tensor], results: list[list[int]]) -> Layout:
+    def _layout(self, module: Module, tensors: list[Tensor], results: int) -> Layout:
         """Return how the call's tensors lie; known at once if others lay so before."""
-        ends = [tuple(result[1:]) for result in results]
-        key = (*[(t.shape, t.stride(), t.dtype) for t in tensors], *ends, self.bound.heads)
+        parts: list[Any] = [self.bound.heads]
+        for tensor in tensors:
+            parts += tensor.shape, tensor.stride(), tensor.dtype
+        key = tuple(parts)
         found = module.layouts.get(key)
         if found is None:
+            narrow = self.bound.compute_dtype != torch.float64
+            if narrow and any(tensor.dtype == torch.float64 for tensor in tensors):
+                raise Declined("an input is float64 and q is not")
             inputs = list(zip(module.inputs, tensors, strict=True))
             entry = module.entry(tuple(kind_of(t, item) for item, t in inputs))
             described = [describe(item, t, self.bound.heads) for item, t in inputs]
@@ -121,12 +126,12 @@ class Caller:
         return make(shape, dtype=self.bound.compute_dtype)
 
     def row_results(self, module: Module[RowSweep]) -> dict[str, Tensor]:
-        """Return tensors (B, H, N) for a row sweep's row values, by hole name."""
-        shape = (self.bound.batch, self.bound.heads, self.bound.queries)
+        """Return tensors (B, H, N, 1, 1) for a row sweep's row values, by hole name."""
+        shape = (self.bound.batch, self.bound.heads, self.bound.queries, 1, 1)
         return {name: self.empty(*shape) for name in module.sweep.row_results}
 
 
-def _joint_blocks(conditions: list[n.Node | None], bound: Bound) -> Tensor:
+def _joint_blocks(conditions: tuple[n.Node | None, ...], bound: Bound) -> Tensor:
     """Return what blocks all terms together see: full if all see them fully."""
     found = None
     for condition in conditions:
@@ -136,11 +141,8 @@ def _joint_blocks(conditions: list[n.Node | None], bound: Bound) -> Tensor:
     return found.to(torch.int8).contiguous()
 
 
-def row_words(tensor: Tensor) -> list[int]:
-    """Return the words of `Result` for rows (B, H, N, …)."""
-    return [tensor.data_ptr(), 0, tensor.stride(0), tensor.stride(1), tensor.stride(2), 1]
-
-
-def as_holes(rows: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return row values (B, H, N) as 5-D holes."""
-    return {name: value[..., None, None] for name, value in rows.items()}
+def row_words(tensor: Tensor | None) -> list[int]:
+    """Return the words of `Result` for rows (B, H, N, …), or for what nobody wants."""
+    if tensor is None:
+        return NOWHERE
+    return [tensor.data_ptr(), 0, *tensor.stride()[:3], 1]

@@ -6,9 +6,9 @@ Leaves to others: calling a sweep (`caller`), the gradient (`backward`), the exp
 import torch
 from torch import Tensor
 
-from regard.backends.cpu.caller import Caller, as_holes, row_words
+from regard.backends.cpu.caller import Caller, row_words
 from regard.backends.cpu.kernel import Kernel
-from regard.backends.cpu.module import NOWHERE, Module
+from regard.backends.cpu.module import Module
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
@@ -30,24 +30,21 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
     caller = Caller(kernel, bound, holes)
     if kernel.needs_output_alone:
         return {"output": _output_alone(kernel, caller)}, {}
-    rows: dict[str, Tensor] = {}
     if kernel.counts is not None:
-        rows |= (found := caller.row_results(kernel.counts))
-        caller.run(kernel.counts, [row_words(value) for value in found.values()])
-        holes |= {name: value.round().to(torch.int64) for name, value in as_holes(found).items()}
+        found = caller.row_results(kernel.counts)
+        caller.run(kernel.counts, [word for value in found.values() for word in row_words(value)])
+        holes |= {name: value.round().to(torch.int64) for name, value in found.items()}
     keep = bool(
         kernel.request.wanted or kernel.request.observe or kernel.lowered.finish is not None
     )
     summed = caller.empty(bound.batch, bound.heads, bound.queries, _width(kernel, caller))
     for module in _sweeps(kernel, caller):
         found = caller.row_results(module) if keep or len(kernel.forward) > 1 else {}
-        names = module.sweep.row_results
-        results = [row_words(found[name]) if name in found else NOWHERE for name in names]
+        results = [word for name in module.row_results for word in row_words(found.get(name))]
         if module.sweep.components:
-            results.append(row_words(summed))
+            results += row_words(summed)
         caller.run(module, results, _chunks(kernel, caller, module))
-        rows |= found
-        holes |= as_holes(found)
+        holes |= found
     holes["summed"] = summed.unsqueeze(3)
     outputs = {"output": summed}
     if keep:
@@ -64,7 +61,7 @@ def _output_alone(kernel: Kernel, caller: Caller) -> Tensor:
     bound = caller.bound
     module = _sweeps(kernel, caller)[0]
     output = caller.empty(bound.batch, bound.heads, bound.queries, _width(kernel, caller))
-    results = [*module.no_row_results, row_words(output)]
+    results = [*module.no_row_results, *row_words(output)]
     caller.run(module, results, _chunks(kernel, caller, module))
     return output
 

@@ -63,7 +63,7 @@ class Kernel:
         """The query rows and key rows of a tile."""
         return QUERY_BLOCK, KEY_BLOCK
 
-    @property
+    @cached_property
     def lanes(self) -> int:
         """How many numbers a vector holds."""
         compiler = find_compiler()
@@ -81,6 +81,12 @@ class Kernel:
         request = self.request
         more = request.wanted or request.observe or self.maxima or self.counts
         return not more and self.lowered.finish is None and len(self.forward) == 1
+
+    @cached_property
+    def conditions(self) -> tuple[n.Node | None, ...]:
+        """When each term sees a pair; empty if all always see every one."""
+        found = tuple(term.where for term in self.lowered.terms)
+        return found if any(condition is not None for condition in found) else ()
 
     @cached_property
     def counts(self) -> Module[RowSweep] | None:

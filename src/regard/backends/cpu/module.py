@@ -64,15 +64,15 @@ class Layout:
 
     Attributes:
         entry: The function to call.
-        words: A call's words, without addresses.
+        words: A call's words, without addresses, fields and results.
         inputs: Where the address of each input stands among them.
-        results: Where the address of each result stands.
+        results: Where the results begin.
     """
 
     entry: Entry
     words: ctypes.Array
     inputs: tuple[int, ...]
-    results: tuple[int, ...]
+    results: int
 
 
 @dataclass
@@ -101,10 +101,15 @@ class Module(Generic[Sweep]):
         return list(self.sweep.split.inputs.values())
 
     @cached_property
-    def no_row_results(self) -> list[list[int]]:
-        """The words of a row sweep's row values if none is wanted."""
+    def row_results(self) -> list[str]:
+        """The names of a row sweep's row values, in the order of the call's results."""
         assert isinstance(self.sweep, RowSweep)
-        return [NOWHERE] * len(self.sweep.row_results)
+        return self.sweep.row_results
+
+    @cached_property
+    def no_row_results(self) -> list[int]:
+        """The words of a row sweep's row values if none is wanted."""
+        return NOWHERE * len(self.row_results)
 
     def entry(self, kinds: tuple[str, ...]) -> Entry:
         """Return the function to call, built on first use.
