@@ -1,5 +1,7 @@
 """What every test stands on: fixed seeds, no unfilled memory, no network, two threads, no builds.
 
+Products of bfloat16 are float32's on every machine; matrix units have tests of their own.
+
 Backend "cpu" builds a library for every program, so it runs where a test names it; what "auto"
 chooses from otherwise, tests/ops/test_plan.py says. Built libraries are kept from run to run.
 
@@ -15,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("REGARD_BACKENDS", "sdpa,tiled,reference")
+os.environ.setdefault("REGARD_MATRIX", "plain")
 os.environ.setdefault(
     "REGARD_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
 )

@@ -12,6 +12,7 @@ from regard.backends.cpu.call import diagonal_evaluator
 from regard.backends.cpu.caller import Caller, row_words
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.keysweep import KeySweep, delta_of
+from regard.backends.cpu.matrix import matrix_defines
 from regard.backends.cpu.module import KEY_BLOCK, Module
 from regard.backends.cpu.slots import place_kind
 from regard.backends.values import layout
@@ -83,6 +84,17 @@ def _summed_adjoint(run: _Run, received: Tensor) -> Tensor:
     return torch.zeros_like(like) if summed is None else at.real(summed).expand_as(like)
 
 
+def _as_stored(run: _Run) -> dict[str, Tensor]:
+    """Return the row values with the summed row's adjoint as bfloat16, where a unit multiplies it.
+
+    It is the output's adjoint, which is no wider than the output was: nothing is rounded.
+    """
+    exact = run.bound.q.dtype == torch.bfloat16 and run.kernel.adjoints.finish is None
+    if not exact or not matrix_defines():
+        return run.holes
+    return {**run.holes, "do": run.holes["do"].to(torch.bfloat16)}
+
+
 def _normaliser_adjoints(run: _Run) -> None:
     """Find gd, r times what each term's r receives; of a single term the pairs find it."""
     kernel, holes = run.kernel, run.holes
@@ -92,7 +104,7 @@ def _normaliser_adjoints(run: _Run) -> None:
     holes |= {delta_of(term.name).name: nothing for term in kernel.lowered.terms}
     if kernel.inverses is None:
         return
-    caller = Caller(kernel, run.bound, holes)
+    caller = Caller(kernel, run.bound, _as_stored(run))
     found = caller.row_results(kernel.inverses)
     caller.run(kernel.inverses, [word for value in found.values() for word in row_words(value)])
     for name, value in found.items():
@@ -124,7 +136,7 @@ def _existing(run: _Run, received: Tensor) -> Tensor:
 def _pair_adjoints(run: _Run, module: Module[KeySweep]) -> None:
     """Run the adjoint sweep, and carry what inputs receive on to the leaves they are made of."""
     bound = run.bound
-    caller = Caller(run.kernel, bound, run.holes)
+    caller = Caller(run.kernel, bound, _as_stored(run))
     blocks = -(-bound.keys // KEY_BLOCK)
     chunks = max(1, min(blocks, -(-_LEAST_TASKS // (bound.batch * bound.groups))))
     received = {item: _receiver(caller, item, chunks) for item in module.sweep.results}

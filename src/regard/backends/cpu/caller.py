@@ -14,7 +14,6 @@ from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.module import KEY_BLOCK, KEY_STEP, NOWHERE, QUERY_BLOCK, Layout, Module
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.values.blocks import classify_blocks
-from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
 
@@ -58,8 +57,8 @@ class Caller:
             chunks: How many parts the keys are cut into, where a sweep does.
 
         Raises:
-            Declined: If a row holds NaN or infinity.
-            UnsupportedError: If memory runs out.
+            Declined: If a row holds NaN or infinity, or if memory runs out.
+            Failed: If the sweep cannot be built here.
         """
         tensors = [self.values.tensor(item) for item in module.inputs]
         layout = self._layout(module, tensors, len(results) // RESULT_WORDS)
@@ -72,7 +71,7 @@ class Caller:
         if status == _NOT_FINITE:
             raise Declined("a row holds NaN or infinity, which products would let through")
         if status != _DONE:
-            raise UnsupportedError("a kernel got no memory for its blocks")
+            raise Declined("a kernel got no memory for its blocks")
 
     def _layout(self, module: Module, tensors: list[Tensor], results: int) -> Layout:
         """Return how the call's tensors lie; known at once if others lay so before."""
@@ -86,7 +85,8 @@ class Caller:
             if narrow and any(tensor.dtype == torch.float64 for tensor in tensors):
                 raise Declined("an input is float64 and q is not")
             inputs = list(zip(module.inputs, tensors, strict=True))
-            entry = module.entry(tuple(kind_of(t, item) for item, t in inputs))
+            kinds = tuple(kind_of(t, item) for item, t in inputs)
+            entry = module.entry(kinds, module.unit([t.dtype for t in tensors]))
             described = [describe(item, t, self.bound.heads) for item, t in inputs]
             found = lay_out(entry, described, results)
             if len(module.layouts) >= _MOST_LAYOUTS:

@@ -117,6 +117,22 @@ def compile_library(
     return done if isinstance(done, str) else None
 
 
+def defined_macros(compiler: Compiler) -> frozenset[str]:
+    """Return the names a compiler defines by itself, with its flags, for this processor.
+
+    Args:
+        compiler: The compiler.
+
+    Returns:
+        Names such as "__AVX2__"; none if it cannot be asked.
+    """
+    command = [compiler.path, *compiler.flags, "-dM", "-E", "-x", "c++", os.devnull]
+    printed = _run(command, Path(tempfile.gettempdir()))
+    lines = b"" if isinstance(printed, str) else printed
+    words = (line.split(maxsplit=2) for line in lines.decode(errors="replace").splitlines())
+    return frozenset(word[1] for word in words if len(word) > 1)
+
+
 def _words(chosen: str) -> list[str]:
     """Split "ccache g++ -m64", but not a path with a space in it."""
     try:

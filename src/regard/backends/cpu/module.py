@@ -5,14 +5,18 @@ Leaves to others: what the sweep computes (`rowsweep`, `keysweep`), building (`l
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, TypeVar
 
+import torch
+
+from regard.backends.base import Failed
 from regard.backends.cpu.compiler import find_compiler
 from regard.backends.cpu.keysweep import KeySweep
 from regard.backends.cpu.library import load_library
+from regard.backends.cpu.matrix import matrix_defines
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.cpu.slots import place_kind
 from regard.errors import UnsupportedError
@@ -50,6 +54,8 @@ _VARIES = {
     "pair": "of a pair", "table": "table", "diagonal": "function of i − j",
 }  # fmt: skip
 
+# The inputs that products read.
+_ROWS = ("query_row", "key_row")
 # Words of `Result` in template/call.h for a result nobody wants.
 NOWHERE = [0, 0, 0, 0, 0, 1]
 
@@ -93,7 +99,9 @@ class Module(Generic[Sweep]):
     real: str
     formula: str
     layouts: dict[tuple, "Layout"] = field(default_factory=dict)
-    _entries: dict[tuple[str, ...], Entry] = field(default_factory=dict)
+    _entries: dict[tuple[tuple[str, ...], tuple[str, ...]], Entry | str] = field(
+        default_factory=dict
+    )
 
     @cached_property
     def inputs(self) -> list[Input]:
@@ -111,28 +119,54 @@ class Module(Generic[Sweep]):
         """The words of a row sweep's row values if none is wanted."""
         return NOWHERE * len(self.row_results)
 
-    def entry(self, kinds: tuple[str, ...]) -> Entry:
+    def unit(self, dtypes: Sequence[torch.dtype]) -> tuple[str, ...]:
+        """Return the macros that build the library for a matrix unit; none where it has no use.
+
+        Args:
+            dtypes: What each input is stored as.
+
+        Returns:
+            From `matrix_defines`, if some product may be of rows that are all bfloat16.
+        """
+        rows = zip(self.inputs, dtypes, strict=True)
+        halves = any(x.kind in _ROWS and dtype == torch.bfloat16 for x, dtype in rows)
+        # Decoding takes as long as reading the keys, whatever multiplies them.
+        if not halves or self.real != "float" or self.what == "decode":
+            return ()
+        return matrix_defines()
+
+    def entry(self, kinds: tuple[str, ...], unit: tuple[str, ...] = ()) -> Entry:
         """Return the function to call, built on first use.
 
         Args:
             kinds: What each input is read as: "real", "int" or "bool".
+            unit: From `unit`.
 
         Returns:
             A function from the words of a `Call` to its status.
 
         Raises:
-            UnsupportedError: If there is no compiler.
+            Failed: If it cannot be built here; that is tried once.
         """
-        found = self._entries.get(kinds)
+        found = self._entries.get((kinds, unit))
         if found is None:
-            compiler = find_compiler()
-            if isinstance(compiler, str):
-                raise UnsupportedError(compiler)
-            defines = (f"REGARD_REAL={self.real}", f"REGARD_BYTES={compiler.lanes_bytes}")
-            found = load_library(self.source(kinds), self.name, defines).regard_run
-            found.argtypes, found.restype = [ctypes.c_void_p], ctypes.c_int
-            self._entries[kinds] = found
+            try:
+                found = self._build(kinds, unit)
+            except UnsupportedError as reason:
+                found = str(reason)
+            self._entries[kinds, unit] = found
+        if isinstance(found, str):
+            raise Failed(found)
         return found
+
+    def _build(self, kinds: tuple[str, ...], unit: tuple[str, ...]) -> Entry:
+        compiler = find_compiler()
+        if isinstance(compiler, str):
+            raise UnsupportedError(compiler)
+        lanes = (f"REGARD_REAL={self.real}", f"REGARD_BYTES={compiler.lanes_bytes}")
+        run = load_library(self.source(kinds), self.name, (*lanes, *unit)).regard_run
+        run.argtypes, run.restype = [ctypes.c_void_p], ctypes.c_int
+        return run
 
     def source(self, kinds: tuple[str, ...]) -> str:
         """Return the C++ text.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "channels.h"
+#include "halves.h"
 
 namespace regard {
 
@@ -14,32 +15,43 @@ namespace regard {
 // of channels a thread has for laying out.
 constexpr int ABREAST = 4, LINES = 2 * ABREAST;
 
-// Inputs laid out once for a call: left rows plainly and in panels, right rows transposed and in panels.
+// Inputs laid out once for a call: left rows plainly and in panels, right rows transposed and in panels;
+// those of the matrix unit's products as bfloat16.
 template <class P> struct LaidInputs {
   Laid left[P::LEFTS + 1], left_panels[P::LEFTS + 1], right[P::RIGHTS + 1], right_panels[P::RIGHTS + 1];
+  Laid left16[P::LEFTS + 1], left_panels16[P::LEFTS + 1], right16[P::RIGHTS + 1], right_panels16[P::RIGHTS + 1];
   real* deltas = nullptr;
+  UnitDots<P> unit;
   int64_t query_rows, key_rows, query_blocks;
 
   LaidInputs(const Call& call)
-      : query_rows(least(QUERY_BLOCK, call.queries)), key_rows(least(KEY_BLOCK, call.keys)),
+      : unit(call), query_rows(least(QUERY_BLOCK, call.queries)), key_rows(least(KEY_BLOCK, call.keys)),
         query_blocks((call.queries + QUERY_BLOCK - 1) / QUERY_BLOCK) {
     for (int k = 0; k < P::LEFTS; ++k) {
       const Input& x = call.inputs[P::lefts[k]];
+      auto allot = [&](bool needed, int64_t size) { return Laid(call, x, call.queries, QUERY_BLOCK, needed ? size : 0); };
       const int64_t size = padded(x.width, W) * query_rows;
-      left[k] = Laid(call, x, call.queries, QUERY_BLOCK, size);
-      left_panels[k] = Laid(call, x, call.queries, QUERY_BLOCK, P::left_in_panels[k] ? size : 0);
+      left[k] = allot(unit.plain_left(k), size);
+      left_panels[k] = allot(unit.plain_left(k) && P::left_in_panels[k], size);
+      left16[k] = allot(unit.left(k), bf16_rows_size(query_rows, x.width));
+      left_panels16[k] = allot(unit.left(k) && P::left_in_panels[k], bf16_panels_size(query_rows, x.width));
     }
     for (int k = 0; k < P::RIGHTS; ++k) {
       const Input& x = call.inputs[P::rights[k]];
-      right[k] = Laid(call, x, call.keys, KEY_BLOCK, x.width * padded(key_rows, W));
-      right_panels[k] =
-          Laid(call, x, call.keys, KEY_BLOCK, P::right_in_panels[k] ? padded(x.width, W) * key_rows : 0);
+      auto allot = [&](bool needed, int64_t size) { return Laid(call, x, call.keys, KEY_BLOCK, needed ? size : 0); };
+      right[k] = allot(unit.plain_right(k), x.width * padded(key_rows, W));
+      right_panels[k] = allot(unit.plain_right(k) && P::right_in_panels[k], padded(x.width, W) * key_rows);
+      right16[k] = allot(unit.right(k), bf16_rows_size(key_rows, x.width));
+      right_panels16[k] = allot(unit.right(k) && P::right_in_panels[k], bf16_panels_size(key_rows, x.width));
     }
   }
 
   template <class F> void each(F function) {
     for (int k = 0; k < P::LEFTS; ++k) function(left[k]), function(left_panels[k]);
     for (int k = 0; k < P::RIGHTS; ++k) function(right[k]), function(right_panels[k]);
+    if (!MATRIX_UNIT) return;
+    for (int k = 0; k < P::LEFTS; ++k) function(left16[k]), function(left_panels16[k]);
+    for (int k = 0; k < P::RIGHTS; ++k) function(right16[k]), function(right_panels16[k]);
   }
   bool allot(const Call& call, Shared& memory) {
     const int64_t rows = P::DELTAS == 0 ? 0 : call.batch * call.heads * query_blocks * QUERY_BLOCK;
@@ -58,9 +70,16 @@ template <class P> struct LaidInputs {
       const int64_t i0 = qb * QUERY_BLOCK;
       const int rows = left[k].rows_from(call.queries, i0, call.query_lengths, b, QUERY_BLOCK);
       if (rows <= 0 || !left[k].owned_by(b, h)) continue;
-      good &= lay_plainly(x, b, h, i0, rows, left[k].at(b, h, qb), padded(x.width, W));
-      if (P::left_in_panels[k])
-        lay_panels(x, b, h, i0, rows, left_panels[k].at(b, h, qb), query_rows, line);
+      if (unit.plain_left(k)) {
+        good &= lay_plainly(x, b, h, i0, rows, left[k].at(b, h, qb), padded(x.width, W));
+        if (P::left_in_panels[k])
+          lay_panels(x, b, h, i0, rows, left_panels[k].at(b, h, qb), query_rows, line);
+      }
+      if (unit.left(k)) {
+        good &= lay_bf16_rows(x, b, h, i0, rows, left16[k].at(b, h, qb));
+        if (P::left_in_panels[k])
+          lay_bf16_panels(x, b, h, i0, rows, left_panels16[k].at(b, h, qb), query_rows, line);
+      }
     }
     return good;
   }
@@ -92,9 +111,16 @@ template <class P> struct LaidInputs {
       const int64_t j0 = kb * KEY_BLOCK;
       const int keys = right[k].rows_from(call.keys, j0, call.key_lengths, b, KEY_BLOCK);
       if (keys <= 0 || !right[k].owned_by(b, h)) continue;
-      good &= lay_transposed(x, b, h, j0, keys, columns_of(call, kb), right[k].at(b, h, kb), line);
-      if (P::right_in_panels[k])
-        lay_panels(x, b, h, j0, keys, right_panels[k].at(b, h, kb), key_rows, line);
+      if (unit.plain_right(k)) {
+        good &= lay_transposed(x, b, h, j0, keys, columns_of(call, kb), right[k].at(b, h, kb), line);
+        if (P::right_in_panels[k])
+          lay_panels(x, b, h, j0, keys, right_panels[k].at(b, h, kb), key_rows, line);
+      }
+      if (unit.right(k)) {
+        good &= lay_bf16_columns(x, b, h, j0, keys, right16[k].at(b, h, kb), line);
+        if (P::right_in_panels[k])
+          lay_bf16_panels(x, b, h, j0, keys, right_panels16[k].at(b, h, kb), key_rows, line);
+      }
     }
     return good;
   }
@@ -106,6 +132,7 @@ template <class P> struct KeyTask {
   real* scores[P::DOTS + P::CHANNEL_SUMS + 1];
   real* right_sums[P::RIGHTS + 1];  // transposed sums of channel loops, channels × KEY_BLOCK
   Vec* lanes_kept;
+  uint16_t* narrow;  // what the pairs of a tile give, rounded
   real* line;
   int64_t chunk = 0;
   bool good;
@@ -122,11 +149,11 @@ template <class P> struct KeyTask {
       const int64_t width = call.inputs[P::channel_arrays[k]].width;
       widest = widest > width ? widest : width;
     }
-    widest = padded(widest, W);
+    widest = padded(widest, LINE_UNIT);
     const int64_t kept = P::CHANNEL_SUMS ? (P::LEFTS + P::INPUTS) * widest * W : 0;
     const int64_t numbers = (P::DOTS + P::CHANNEL_SUMS) * rows * SCORE_ROW + widths * KEY_BLOCK +
                             P::QUERIES * QUERY_BLOCK + (P::KEYS + P::PAIRS + P::KEY_SUMS) * KEY_BLOCK +
-                            (P::NUMBERS + 1) * W + kept + LINES * widest + 16 * 16;
+                            (P::NUMBERS + 1) * W + kept + ROUNDED + LINES * widest + 16 * 16;
     real* next = scratch.take(numbers);
     good = next != nullptr;
     if (!good) return;
@@ -140,6 +167,7 @@ template <class P> struct KeyTask {
     t.pairs = take(P::PAIRS * KEY_BLOCK);
     t.key_sums = take(P::KEY_SUMS * KEY_BLOCK);
     t.numbers = take((P::NUMBERS + 1) * W);
+    narrow = (uint16_t*)take(ROUNDED);
     line = take(LINES * widest);
     t.scores = scores;
   }
@@ -159,6 +187,45 @@ __attribute__((noinline)) static void spread_tile(Tile& t) {
     *t.call->results[P::number_sums[k]].at(t.chunk, t.b, t.h, 0) += sum_of(number[k]);
 }
 
+// What the adjoint of one score gives to the rows it is made of.
+template <class P>
+static void spread_product(const Tile& t, const KeyTask<P>& task, const LaidInputs<P>& laid, int64_t qb,
+                           int64_t kb, Product product) {
+  const Call& call = *t.call;
+  const real* weights = task.scores[product.score];
+  const bool by_unit = laid.unit.dot(product.score);
+  if (product.to_left >= 0) {
+    const Result& r = call.results[product.to_left];
+    const int64_t width = padded(call.inputs[P::rights[product.right]].width, W);
+    real* to = r.at(t.chunk, t.b, t.h, t.i0);
+    if (by_unit) {
+      const real* keys = laid.right_panels16[product.right].at(t.b, t.h, kb);
+      round_rows(t.rows, t.keys, weights, SCORE_ROW, task.narrow, ROUNDED_ROW);
+      multiply_bf16(t.rows, int(width), t.keys, Bf16Left{task.narrow, ROUNDED_ROW},
+                    bf16_panels(keys, laid.key_rows, t.start), to, r.by_row, true);
+    } else {
+      const real* keys = laid.right_panels[product.right].at(t.b, t.h, kb);
+      multiply(t.rows, int(width), t.keys, Left{weights, SCORE_ROW, 1},
+               Panels{keys, laid.key_rows, width, t.start}, to, r.by_row, true);
+    }
+  }
+  if (product.to_right >= 0) {
+    const Result& r = call.results[product.to_right];
+    const int64_t width = padded(call.inputs[P::lefts[product.left]].width, W);
+    real* to = r.at(0, t.b, t.h, t.j0);
+    if (by_unit) {
+      const real* rows = laid.left_panels16[product.left].at(t.b, t.h, qb);
+      round_columns(t.keys, t.rows, weights, SCORE_ROW, task.narrow, ROUNDED_COLUMN);
+      multiply_bf16(t.keys, int(width), t.rows, Bf16Left{task.narrow, ROUNDED_COLUMN},
+                    bf16_panels(rows, laid.query_rows, 0), to, r.by_row, true);
+    } else {
+      const real* rows = laid.left_panels[product.left].at(t.b, t.h, qb);
+      multiply(t.keys, int(width), t.rows, Left{weights, 1, SCORE_ROW}, Panels{rows, laid.query_rows, width},
+               to, r.by_row, true);
+    }
+  }
+}
+
 // The pairs of a block of queries and a block of keys, and what their rows receive.
 template <class P>
 static void spread_block(Tile& t, KeyTask<P>& task, LaidInputs<P>& laid, int64_t qb, int64_t kb, Block block) {
@@ -169,6 +236,13 @@ static void spread_block(Tile& t, KeyTask<P>& task, LaidInputs<P>& laid, int64_t
   read_keys<P>(t);
   for (int k = 0; k < P::DOTS; ++k) {
     const int64_t width = call.inputs[P::lefts[P::dots[k].left]].width;
+    if (laid.unit.dot(k)) {
+      const real* rows = laid.left16[P::dots[k].left].at(t.b, t.h, qb);
+      const real* keys = laid.right16[P::dots[k].right].at(t.b, t.h, kb);
+      multiply_bf16(t.rows, int(padded(t.keys, W)), int(width), bf16_left(rows, width),
+                    bf16_columns(keys, width, t.start), task.scores[k], SCORE_ROW, false);
+      continue;
+    }
     const real* keys = laid.right[P::dots[k].right].at(t.b, t.h, kb) + t.start * width;
     multiply(t.rows, int(padded(t.keys, W)), int(width), Left{left[P::dots[k].left], padded(width, W), 1},
              Panels{keys, width, columns - t.start}, task.scores[k], SCORE_ROW, false);
@@ -178,24 +252,7 @@ static void spread_block(Tile& t, KeyTask<P>& task, LaidInputs<P>& laid, int64_t
     spread_tile<P, false>(t);
   else
     spread_tile<P, true>(t);
-  for (int k = 0; k < P::PRODUCTS; ++k) {
-    const Product product = P::products[k];
-    const real* weights = task.scores[product.score];
-    if (product.to_left >= 0) {
-      const Result& r = call.results[product.to_left];
-      const int64_t width = padded(call.inputs[P::rights[product.right]].width, W);
-      multiply(t.rows, int(width), t.keys, Left{weights, SCORE_ROW, 1},
-               Panels{laid.right_panels[product.right].at(t.b, t.h, kb), laid.key_rows, width, t.start},
-               r.at(t.chunk, t.b, t.h, t.i0), r.by_row, true);
-    }
-    if (product.to_right >= 0) {
-      const Result& r = call.results[product.to_right];
-      const int64_t width = padded(call.inputs[P::lefts[product.left]].width, W);
-      multiply(t.keys, int(width), t.rows, Left{weights, 1, SCORE_ROW},
-               Panels{laid.left_panels[product.left].at(t.b, t.h, qb), laid.query_rows, width},
-               r.at(0, t.b, t.h, t.j0), r.by_row, true);
-    }
-  }
+  for (int k = 0; k < P::PRODUCTS; ++k) spread_product(t, task, laid, qb, kb, P::products[k]);
   P::spread_channel_sums(t, task, PlainRows<P>{call, left}, laid.right, kb, columns);
 }
 
@@ -254,6 +311,7 @@ template <class P> static int sweep_keys(const Call& call) {
   int status = DONE;
 #pragma omp parallel num_threads(int(call.threads))
   {
+    [[maybe_unused]] const Tiles tiles;
     KeyTask<P> task(call, scratch);
     if (!task.good) __atomic_store_n(&status, NO_MEMORY, __ATOMIC_RELAXED);
 #pragma omp barrier

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "channels.h"
+#include "halves.h"
 
 namespace regard {
 
@@ -136,6 +137,8 @@ template <class P> struct TileMemory {
   RowState<P> state;
   real* scores[Sizes<P>::BUFFERS + 1];
   real* left[P::LEFTS + 1];
+  real* left16[P::LEFTS + 1];
+  uint16_t* narrow;  // the weights of a tile, rounded
   real* line;
   bool good;
 
@@ -144,15 +147,20 @@ template <class P> struct TileMemory {
     int64_t widest = W, lefts = 0;
     for (int k = 0; k < P::LEFTS; ++k) lefts += rows * padded(call.inputs[P::lefts[k]].width, W);
     for (int k = 0; k < P::RIGHTS; ++k) widest = widest > call.inputs[P::rights[k]].width ? widest : call.inputs[P::rights[k]].width;
-    widest = padded(widest > columns ? widest : columns, W);
+    widest = padded(widest > columns ? widest : columns, LINE_UNIT);
+    const UnitDots<P> unit(call);
+    auto left16_size = [&](int k) { return unit.left(k) ? bf16_rows_size(rows, call.inputs[P::lefts[k]].width) : 0; };
+    for (int k = 0; k < P::LEFTS; ++k) lefts += left16_size(k);
     const int64_t numbers = (P::NUMBERS + 1) * W + (P::QUERIES + 0) * QUERY_BLOCK +
                             (P::KEYS + P::PAIRS) * KEY_BLOCK + Sizes<P>::BUFFERS * rows * SCORE_ROW +
-                            P::COMPONENTS * rows * columns + lefts + widest + 64;
+                            P::COMPONENTS * rows * columns + lefts + ROUNDED + widest + 64;
     real* next = scratch.take(numbers);
     good = next != nullptr;
     if (!good) return;
     auto take = [&](int64_t count) { real* found = next; next += count; return found; };
     t.call = &call;
+    narrow = (uint16_t*)take(ROUNDED);
+    for (int k = 0; k < P::LEFTS; ++k) left16[k] = take(left16_size(k));
     for (int k = 0; k < Sizes<P>::BUFFERS; ++k) scores[k] = take(rows * SCORE_ROW);
     for (int k = 0; k < P::COMPONENTS; ++k) state.summed[k] = take(rows * columns);
     for (int k = 0; k < P::LEFTS; ++k) left[k] = take(rows * padded(call.inputs[P::lefts[k]].width, W));
@@ -168,26 +176,35 @@ template <class P> struct TileMemory {
 
 // The key inputs of a call, transposed for scores and in panels for sums.
 template <class P> struct LaidKeys {
-  Laid right[P::RIGHTS + 1], value;
+  Laid right[P::RIGHTS + 1], right16[P::RIGHTS + 1], value;
+  UnitDots<P> unit;
 
-  LaidKeys(const Call& call) {
+  LaidKeys(const Call& call) : unit(call) {
     for (int k = 0; k < P::RIGHTS; ++k) {
       const Input& x = call.inputs[P::rights[k]];
-      right[k] = Laid(call, x, call.keys, KEY_BLOCK, x.width * least(KEY_BLOCK, padded(call.keys, W)));
+      const int64_t size = x.width * least(KEY_BLOCK, padded(call.keys, W));
+      right[k] = Laid(call, x, call.keys, KEY_BLOCK, unit.plain_right(k) ? size : 0);
+      right16[k] = Laid(call, x, call.keys, KEY_BLOCK, unit.right(k) ? bf16_rows_size(allotted(call), x.width) : 0);
     }
     if constexpr (P::COMPONENTS > 0) {
       const Input& x = call.inputs[P::VALUE];
-      value = Laid(call, x, call.keys, KEY_BLOCK, padded(x.width, W) * allotted(call));
+      const int64_t size = padded(x.width, W) * allotted(call);
+      value = Laid(call, x, call.keys, KEY_BLOCK, values16() ? bf16_panels_size(allotted(call), x.width) : size);
     }
   }
+  // Whether weights times values are the unit's.
+  bool values16() const { return unit.rows(P::VALUE); }
   static int64_t allotted(const Call& call) { return least(KEY_BLOCK, call.keys); }
 
   bool allot(Shared& memory) {
     int64_t numbers = 64;
-    for (int k = 0; k < P::RIGHTS; ++k) numbers += right[k].numbers() + 16;
+    for (int k = 0; k < P::RIGHTS; ++k) numbers += right[k].numbers() + right16[k].numbers() + 32;
     if (P::COMPONENTS > 0) numbers += value.numbers() + 16;
     if (!memory.allot(numbers)) return false;
-    for (int k = 0; k < P::RIGHTS; ++k) right[k].data = memory.take(right[k].numbers());
+    for (int k = 0; k < P::RIGHTS; ++k) {
+      right[k].data = memory.take(right[k].numbers());
+      right16[k].data = memory.take(right16[k].numbers());
+    }
     if (P::COMPONENTS > 0) value.data = memory.take(value.numbers());
     return true;
   }
@@ -197,15 +214,19 @@ template <class P> struct LaidKeys {
     const int64_t j0 = kb * KEY_BLOCK;
     bool good = true;
     for (int k = 0; k < P::RIGHTS; ++k) {
+      const Input& x = call.inputs[P::rights[k]];
       const int keys = right[k].rows_from(call.keys, j0, call.key_lengths, b, KEY_BLOCK);
-      if (keys > 0 && right[k].owned_by(b, h))
-        good &= lay_transposed(call.inputs[P::rights[k]], b, h, j0, keys, columns_of(call, kb),
-                               right[k].at(b, h, kb), line);
+      if (keys <= 0 || !right[k].owned_by(b, h)) continue;
+      if (unit.plain_right(k))
+        good &= lay_transposed(x, b, h, j0, keys, columns_of(call, kb), right[k].at(b, h, kb), line);
+      if (unit.right(k)) good &= lay_bf16_columns(x, b, h, j0, keys, right16[k].at(b, h, kb), line);
     }
     if constexpr (P::COMPONENTS > 0) {
+      const Input& x = call.inputs[P::VALUE];
       const int keys = value.rows_from(call.keys, j0, call.key_lengths, b, KEY_BLOCK);
-      if (keys > 0 && value.owned_by(b, h))
-        good &= lay_panels(call.inputs[P::VALUE], b, h, j0, keys, value.at(b, h, kb), allotted(call), line);
+      if (keys <= 0 || !value.owned_by(b, h)) return good;
+      const auto lay_values = values16() ? lay_bf16_panels : lay_panels;
+      good &= lay_values(x, b, h, j0, keys, value.at(b, h, kb), allotted(call), line);
     }
     return good;
   }
@@ -220,6 +241,12 @@ REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, i
   for (int k = 0; k < P::DOTS; ++k) {
     const Dot dot = P::dots[k];
     const int64_t width = call.inputs[P::lefts[dot.left]].width;
+    if (laid.unit.dot(k)) {
+      const real* keys = laid.right16[dot.right].at(t.b, t.h, kb);
+      multiply_bf16(t.rows, int(padded(t.keys, W)), int(width), bf16_left(memory.left16[dot.left], width),
+                    bf16_columns(keys, width, t.start), memory.scores[k], SCORE_ROW, false);
+      continue;
+    }
     const real* keys = laid.right[dot.right].at(t.b, t.h, kb) + t.start * width;
     multiply(t.rows, int(padded(t.keys, W)), int(width), Left{memory.left[dot.left], padded(width, W), 1},
              Panels{keys, width, columns - t.start}, memory.scores[k], SCORE_ROW, false);
@@ -227,10 +254,18 @@ REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, i
   P::channel_sums(t, PlainRows<P>{call, memory.left}, laid.right, kb, columns);
   weigh(t, memory.state, block);
   const int64_t width = memory.state.columns;
-  for (int k = 0; k < P::COMPONENTS; ++k)
+  const int64_t allotted = LaidKeys<P>::allotted(call);
+  for (int k = 0; k < P::COMPONENTS; ++k) {
+    const real* values = laid.value.at(t.b, t.h, kb);
+    if (laid.values16()) {
+      round_rows(t.rows, t.keys, memory.scores[k], SCORE_ROW, memory.narrow, ROUNDED_ROW);
+      multiply_bf16(t.rows, int(width), t.keys, Bf16Left{memory.narrow, ROUNDED_ROW},
+                    bf16_panels(values, allotted, t.start), memory.state.summed[k], width, true);
+      continue;
+    }
     multiply(t.rows, int(width), t.keys, Left{memory.scores[k], SCORE_ROW, 1},
-             Panels{laid.value.at(t.b, t.h, kb), LaidKeys<P>::allotted(call), width, t.start},
-             memory.state.summed[k], width, true);
+             Panels{values, allotted, width, t.start}, memory.state.summed[k], width, true);
+  }
 }
 
 template <class P> static int sweep_rows(const Call& call) {
@@ -246,6 +281,7 @@ template <class P> static int sweep_rows(const Call& call) {
   int status = DONE;
 #pragma omp parallel num_threads(int(call.threads))
   {
+    [[maybe_unused]] const Tiles tiles;
     TileMemory<P> memory(call, scratch, rows, least(KEY_BLOCK, call.keys));
     if (!memory.good) __atomic_store_n(&status, NO_MEMORY, __ATOMIC_RELAXED);
 #pragma omp barrier
@@ -272,7 +308,9 @@ template <class P> static int sweep_rows(const Call& call) {
       read_queries<P>(t);
       for (int k = 0; k < P::LEFTS; ++k) {
         const Input& x = call.inputs[P::lefts[k]];
-        good &= lay_plainly(x, t.b, t.h, t.i0, t.rows, memory.left[k], padded(x.width, W));
+        if (laid.unit.plain_left(k))
+          good &= lay_plainly(x, t.b, t.h, t.i0, t.rows, memory.left[k], padded(x.width, W));
+        if (laid.unit.left(k)) good &= lay_bf16_rows(x, t.b, t.h, t.i0, t.rows, memory.left16[k]);
       }
       memory.state.start(t);
       for (int64_t kb = 0; kb * KEY_BLOCK < call.keys_of(t.b); ++kb)
