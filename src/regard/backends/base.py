@@ -18,6 +18,10 @@ class Declined(Exception):
     """Raised by `forward` when the numbers of this call, not its kind, need another backend."""
 
 
+class Failed(Declined):
+    """Raised when a backend turned out not to work on this machine."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One kind of call: everything that is decided before its numbers are known.

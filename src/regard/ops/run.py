@@ -3,13 +3,14 @@
 Leaves to others: choosing (`plan`), the surface (`attend`).
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from regard.backends.base import Backend, Declined
+from regard.backends.base import Backend, Declined, Failed
 from regard.errors import UnsupportedError
 from regard.ir.bound import Bound
 from regard.ops.kind import Kind
@@ -46,11 +47,23 @@ def run(kind: Kind, bound: Bound) -> dict[str, Tensor]:
                 found, _ = in_own_precision(kind, backend.forward, kernel, bound)
         except Declined as reason:
             declined = f"backend '{name}' declined this call: {reason}"
+            if isinstance(reason, Failed) and name != kind.plan.candidates[-1]:
+                _warn(f"programs run on another backend, slower: {reason}")
             continue
         if found["output"].dtype != kind.request.dtype:
             found = {**found, "output": found["output"].to(kind.request.dtype)}
         return found
     raise UnsupportedError(declined)
+
+
+def _warn(text: str) -> None:
+    """Say something once."""
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, stacklevel=4)
+
+
+_warned: set[str] = set()
 
 
 def in_own_precision(kind: Kind, call: Callable[..., Result], *given: Any) -> Result:
@@ -96,8 +109,14 @@ class _Attend(torch.autograd.Function):
             name: grad.to(bound.compute_dtype)
             for name, grad in zip(kind.outputs, grads, strict=True)
         }
-        with torch.no_grad():
-            found = in_own_precision(kind, backend.backward, kernel, bound, ctx.kept, received)
+        try:
+            with torch.no_grad():
+                found = in_own_precision(kind, backend.backward, kernel, bound, ctx.kept, received)
+        except Declined as reason:
+            raise UnsupportedError(
+                f"backend '{backend.name}' declined the gradients of this call: {reason}; "
+                'backend="tiled" computes them without its kernels'
+            ) from None
         results = tuple(found[name] for name in kind.wanted)
         if torch.is_grad_enabled():
             results = _Once.apply(backend.name, ctx.saved_tensors[0], *results)
