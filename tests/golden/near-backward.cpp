@@ -14,6 +14,7 @@
 //   7: the summed row, query row
 #define REGARD_QUERY_BLOCK 96
 #define REGARD_KEY_BLOCK 256
+#define REGARD_QUERY_STEP 32
 #define REGARD_KEY_STEP 64
 #include "backward.h"
 

@@ -10,6 +10,7 @@
 //   3: v_j, key row
 #define REGARD_QUERY_BLOCK 96
 #define REGARD_KEY_BLOCK 256
+#define REGARD_QUERY_STEP 32
 #define REGARD_KEY_STEP 64
 #include "forward.h"
 

@@ -45,6 +45,7 @@ REAL = {
 DRIVER = """
 #define REGARD_QUERY_BLOCK 96
 #define REGARD_KEY_BLOCK 256
+#define REGARD_QUERY_STEP 32
 #define REGARD_KEY_STEP 64
 #include "halves.h"
 using namespace regard;

@@ -32,7 +32,7 @@ from tests.backends.cpu.programs import (
 )
 
 # One below, at and above the end of a block of queries and of keys, and some blocks.
-EDGES = (1, 64, 65, 95, 96, 97, 255, 256, 257, 300, 513)
+EDGES = (1, 32, 33, 64, 65, 95, 96, 97, 255, 256, 257, 300, 513)
 # Of a result's largest number. Sums of 513 terms in another order differ by some of these.
 ROUNDINGS = 2**12
 

@@ -11,7 +11,15 @@ from torch import Tensor
 from regard.backends.base import Declined
 from regard.backends.cpu.call import FIELDS, RESULT_WORDS, Values, describe, kind_of, lay_out
 from regard.backends.cpu.kernel import Kernel
-from regard.backends.cpu.module import KEY_BLOCK, KEY_STEP, NOWHERE, QUERY_BLOCK, Layout, Module
+from regard.backends.cpu.module import (
+    KEY_BLOCK,
+    KEY_STEP,
+    NOWHERE,
+    QUERY_BLOCK,
+    QUERY_STEP,
+    Layout,
+    Module,
+)
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.values.blocks import classify_blocks
 from regard.ir import nodes as n
@@ -135,7 +143,7 @@ def _joint_blocks(conditions: tuple[n.Node | None, ...], bound: Bound) -> Tensor
     """Return what blocks all terms together see: full if all see them fully."""
     found = None
     for condition in conditions:
-        one = classify_blocks(condition, bound, QUERY_BLOCK, KEY_STEP)
+        one = classify_blocks(condition, bound, QUERY_STEP, KEY_STEP)
         found = one if found is None else torch.where(found == one, one, _MIXED)
     assert found is not None
     return found.to(torch.int8).contiguous()

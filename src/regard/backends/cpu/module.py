@@ -26,8 +26,8 @@ from regard.passes.split_pairs import Input
 
 # Numbers of one score in a tile: with its keys and values it fits a core's second-level cache.
 QUERY_BLOCK, KEY_BLOCK = 96, 256
-# Blocks of pairs are told empty, full or mixed in steps of so many keys.
-KEY_STEP = 64
+# Blocks of pairs are told empty, full or mixed in steps of so many query rows and keys.
+QUERY_STEP, KEY_STEP = 32, 64
 # The header that holds each sweep's loops, and the function that runs them.
 _LOOPS = {
     "count": ("forward.h", "sweep_rows"),
@@ -188,6 +188,7 @@ class Module(Generic[Sweep]):
                 *(f"//   {k}: {_told(item)}" for k, item in enumerate(self.inputs)),
                 f"#define REGARD_QUERY_BLOCK {QUERY_BLOCK}",
                 f"#define REGARD_KEY_BLOCK {KEY_BLOCK}",
+                f"#define REGARD_QUERY_STEP {QUERY_STEP}",
                 f"#define REGARD_KEY_STEP {KEY_STEP}",
                 f'#include "{header}"',
                 "",

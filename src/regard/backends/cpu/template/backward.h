@@ -176,7 +176,7 @@ template <class P> struct KeyTask {
 template <class P, bool MASKED>
 __attribute__((noinline)) static void spread_tile(Tile& t) {
   Vec number[P::NUMBER_SUMS + 1]{};
-  for (int i = 0; i < t.rows; ++i) {
+  for (int i = t.first; i < t.last; ++i) {
     start_row<P>(t, i);
     Vec row[P::ROW_SUMS + 1]{};
     for (int j = 0; j < t.keys; j += W) P::template adjoints<MASKED>(t, i, j, row, number);
@@ -192,20 +192,20 @@ template <class P>
 static void spread_product(const Tile& t, const KeyTask<P>& task, const LaidInputs<P>& laid, int64_t qb,
                            int64_t kb, Product product) {
   const Call& call = *t.call;
-  const real* weights = task.scores[product.score];
+  const real* weights = t.scores_seen(product.score);
   const bool by_unit = laid.unit.dot(product.score);
   if (product.to_left >= 0) {
     const Result& r = call.results[product.to_left];
     const int64_t width = padded(call.inputs[P::rights[product.right]].width, W);
-    real* to = r.at(t.chunk, t.b, t.h, t.i0);
+    real* to = r.at(t.chunk, t.b, t.h, t.i0 + t.first);
     if (by_unit) {
       const real* keys = laid.right_panels16[product.right].at(t.b, t.h, kb);
-      round_rows(t.rows, t.keys, weights, SCORE_ROW, task.narrow, ROUNDED_ROW);
-      multiply_bf16(t.rows, int(width), t.keys, Bf16Left{task.narrow, ROUNDED_ROW},
+      round_rows(t.seen(), t.keys, weights, SCORE_ROW, task.narrow, ROUNDED_ROW);
+      multiply_bf16(t.seen(), int(width), t.keys, Bf16Left{task.narrow, ROUNDED_ROW},
                     bf16_panels(keys, laid.key_rows, t.start), to, r.by_row, true);
     } else {
       const real* keys = laid.right_panels[product.right].at(t.b, t.h, kb);
-      multiply(t.rows, int(width), t.keys, Left{weights, SCORE_ROW, 1},
+      multiply(t.seen(), int(width), t.keys, Left{weights, SCORE_ROW, 1},
                Panels{keys, laid.key_rows, width, t.start}, to, r.by_row, true);
     }
   }
@@ -215,13 +215,13 @@ static void spread_product(const Tile& t, const KeyTask<P>& task, const LaidInpu
     real* to = r.at(0, t.b, t.h, t.j0);
     if (by_unit) {
       const real* rows = laid.left_panels16[product.left].at(t.b, t.h, qb);
-      round_columns(t.keys, t.rows, weights, SCORE_ROW, task.narrow, ROUNDED_COLUMN);
-      multiply_bf16(t.keys, int(width), t.rows, Bf16Left{task.narrow, ROUNDED_COLUMN},
-                    bf16_panels(rows, laid.query_rows, 0), to, r.by_row, true);
+      round_columns(t.keys, t.seen(), weights, SCORE_ROW, task.narrow, ROUNDED_COLUMN);
+      multiply_bf16(t.keys, int(width), t.seen(), Bf16Left{task.narrow, ROUNDED_COLUMN},
+                    bf16_panels(rows, laid.query_rows, t.first), to, r.by_row, true);
     } else {
       const real* rows = laid.left_panels[product.left].at(t.b, t.h, qb);
-      multiply(t.keys, int(width), t.rows, Left{weights, 1, SCORE_ROW}, Panels{rows, laid.query_rows, width},
-               to, r.by_row, true);
+      multiply(t.keys, int(width), t.seen(), Left{weights, 1, SCORE_ROW},
+               Panels{rows, laid.query_rows, width, t.first}, to, r.by_row, true);
     }
   }
 }
@@ -239,13 +239,14 @@ static void spread_block(Tile& t, KeyTask<P>& task, LaidInputs<P>& laid, int64_t
     if (laid.unit.dot(k)) {
       const real* rows = laid.left16[P::dots[k].left].at(t.b, t.h, qb);
       const real* keys = laid.right16[P::dots[k].right].at(t.b, t.h, kb);
-      multiply_bf16(t.rows, int(padded(t.keys, W)), int(width), bf16_left(rows, width),
-                    bf16_columns(keys, width, t.start), task.scores[k], SCORE_ROW, false);
+      multiply_bf16(t.seen(), int(padded(t.keys, W)), int(width), bf16_left(rows, width, t.first),
+                    bf16_columns(keys, width, t.start), t.scores_seen(k), SCORE_ROW, false);
       continue;
     }
     const real* keys = laid.right[P::dots[k].right].at(t.b, t.h, kb) + t.start * width;
-    multiply(t.rows, int(padded(t.keys, W)), int(width), Left{left[P::dots[k].left], padded(width, W), 1},
-             Panels{keys, width, columns - t.start}, task.scores[k], SCORE_ROW, false);
+    const int64_t by_row = padded(width, W);
+    multiply(t.seen(), int(padded(t.keys, W)), int(width), Left{left[P::dots[k].left] + t.first * by_row, by_row, 1},
+             Panels{keys, width, columns - t.start}, t.scores_seen(k), SCORE_ROW, false);
   }
   P::channel_sums(t, PlainRows<P>{call, left}, laid.right, kb, columns);
   if (block == FULL)

@@ -63,7 +63,7 @@ __attribute__((noinline)) static void sum_channels(const Tile& t, LeftRows left_
   const ChannelRows<Body> rows(t, left_rows, laid, kb, columns);
   // Two vectors that stand side by side lie in one panel.
   constexpr int TOGETHER = 2;
-  for (int i = 0; i < t.rows; ++i) {
+  for (int i = t.first; i < t.last; ++i) {
     for (int j = 0; j < t.keys; j += TOGETHER * W) {
       const int vecs = j + W < t.keys ? TOGETHER : 1;
       const real* key[Body::RIGHTS + 1][TOGETHER];
@@ -100,7 +100,7 @@ __attribute__((noinline)) static void spread_channels(const Tile& t, LeftRows le
   Vec* du_lanes = kept;
   Vec* da_lanes = kept + Body::LEFTS * rows.channels;
   for (int64_t c = 0; c < Body::ARRAYS * rows.channels; ++c) da_lanes[c] = Vec{};
-  for (int i = 0; i < t.rows; ++i) {
+  for (int i = t.first; i < t.last; ++i) {
     for (int64_t c = 0; c < Body::LEFTS * rows.channels; ++c) du_lanes[c] = Vec{};
     for (int j = 0; j < t.keys; j += W) {
       const Vec g = load(received + i * SCORE_ROW + j);

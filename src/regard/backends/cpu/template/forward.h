@@ -51,7 +51,7 @@ REGARD_INLINE real finite_shift(real top) { return top == -__builtin_inff() ? re
 // The pairs of one tile: scores to weights, in place, and row sums.
 template <class P, bool MASKED>
 __attribute__((noinline)) static void weigh_tile(Tile& t, RowState<P>& s) {
-  for (int i = 0; i < t.rows; ++i) {
+  for (int i = t.first; i < t.last; ++i) {
     start_row<P>(t, i);
     alignas(64) real kept[P::TERMS + 1][KEY_BLOCK];
     Vec shift[P::TERMS + 1];
@@ -243,13 +243,14 @@ REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, i
     const int64_t width = call.inputs[P::lefts[dot.left]].width;
     if (laid.unit.dot(k)) {
       const real* keys = laid.right16[dot.right].at(t.b, t.h, kb);
-      multiply_bf16(t.rows, int(padded(t.keys, W)), int(width), bf16_left(memory.left16[dot.left], width),
-                    bf16_columns(keys, width, t.start), memory.scores[k], SCORE_ROW, false);
+      multiply_bf16(t.seen(), int(padded(t.keys, W)), int(width), bf16_left(memory.left16[dot.left], width, t.first),
+                    bf16_columns(keys, width, t.start), t.scores_seen(k), SCORE_ROW, false);
       continue;
     }
     const real* keys = laid.right[dot.right].at(t.b, t.h, kb) + t.start * width;
-    multiply(t.rows, int(padded(t.keys, W)), int(width), Left{memory.left[dot.left], padded(width, W), 1},
-             Panels{keys, width, columns - t.start}, memory.scores[k], SCORE_ROW, false);
+    const int64_t by_row = padded(width, W);
+    multiply(t.seen(), int(padded(t.keys, W)), int(width), Left{memory.left[dot.left] + t.first * by_row, by_row, 1},
+             Panels{keys, width, columns - t.start}, t.scores_seen(k), SCORE_ROW, false);
   }
   P::channel_sums(t, PlainRows<P>{call, memory.left}, laid.right, kb, columns);
   weigh(t, memory.state, block);
@@ -257,14 +258,15 @@ REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, i
   const int64_t allotted = LaidKeys<P>::allotted(call);
   for (int k = 0; k < P::COMPONENTS; ++k) {
     const real* values = laid.value.at(t.b, t.h, kb);
+    real* to = memory.state.summed[k] + t.first * width;
     if (laid.values16()) {
-      round_rows(t.rows, t.keys, memory.scores[k], SCORE_ROW, memory.narrow, ROUNDED_ROW);
-      multiply_bf16(t.rows, int(width), t.keys, Bf16Left{memory.narrow, ROUNDED_ROW},
-                    bf16_panels(values, allotted, t.start), memory.state.summed[k], width, true);
+      round_rows(t.seen(), t.keys, t.scores_seen(k), SCORE_ROW, memory.narrow, ROUNDED_ROW);
+      multiply_bf16(t.seen(), int(width), t.keys, Bf16Left{memory.narrow, ROUNDED_ROW},
+                    bf16_panels(values, allotted, t.start), to, width, true);
       continue;
     }
-    multiply(t.rows, int(width), t.keys, Left{memory.scores[k], SCORE_ROW, 1},
-             Panels{values, allotted, width, t.start}, memory.state.summed[k], width, true);
+    multiply(t.seen(), int(width), t.keys, Left{t.scores_seen(k), SCORE_ROW, 1},
+             Panels{values, allotted, width, t.start}, to, width, true);
   }
 }
 

@@ -16,7 +16,7 @@ constexpr int ROUNDED = MATRIX_UNIT ? (QUERY_BLOCK * ROUNDED_ROW > KEY_BLOCK * R
                                            ? QUERY_BLOCK * ROUNDED_ROW
                                            : KEY_BLOCK * ROUNDED_COLUMN) / 2
                                     : 0;
-static_assert(QUERY_BLOCK % DEPTH_STEP == 0 && KEY_STEP % DEPTH_STEP == 0, "blocks are whole steps");
+static_assert(QUERY_STEP % DEPTH_STEP == 0 && KEY_STEP % DEPTH_STEP == 0, "blocks are whole steps");
 // A line that is read to be laid out has room for two rows of bfloat16.
 constexpr int LINE_UNIT = MATRIX_UNIT ? DEPTH_STEP : W;
 
@@ -61,8 +61,9 @@ REGARD_INLINE int64_t bf16_panels_size(int64_t rows, int64_t width) {
 }
 
 // The product's view of each form.
-REGARD_INLINE Bf16Left bf16_left(const real* rows, int64_t width) {
-  return {(const uint16_t*)rows, padded(width, DEPTH_STEP)};
+REGARD_INLINE Bf16Left bf16_left(const real* rows, int64_t width, int64_t first) {
+  const int64_t by_row = padded(width, DEPTH_STEP);
+  return {(const uint16_t*)rows + first * by_row, by_row};
 }
 REGARD_INLINE Bf16Panels bf16_columns(const real* columns, int64_t width, int64_t first) {
   const int64_t lines = padded(width, DEPTH_STEP) / 2;

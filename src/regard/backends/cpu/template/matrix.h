@@ -69,6 +69,11 @@ REGARD_INLINE void multiply_panel(int rows, int depth, Left a, const real* b, in
                            c + r * c_row, c_row, add);
     r += 4;
   }
+  if (rows - r >= 2) {
+    multiply_tile<2, VECS>(depth, a.data + r * a.by_row, a.by_row, a.by_column, b, b_row,
+                           c + r * c_row, c_row, add);
+    r += 2;
+  }
   for (; r < rows; ++r)
     multiply_tile<1, VECS>(depth, a.data + r * a.by_row, a.by_row, a.by_column, b, b_row,
                            c + r * c_row, c_row, add);

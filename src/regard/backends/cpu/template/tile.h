@@ -10,8 +10,10 @@ namespace regard {
 
 // Query rows and key rows of a tile: a block of scores, of keys and of values fit a core's cache.
 constexpr int QUERY_BLOCK = REGARD_QUERY_BLOCK, KEY_BLOCK = REGARD_KEY_BLOCK;
-// Blocks of pairs are told empty, full or mixed in steps of so many keys; a tile is a run of equal ones.
-constexpr int KEY_STEP = REGARD_KEY_STEP;
+// Blocks of pairs are told empty, full or mixed in steps of so many rows and keys; a tile is a run of
+// steps in which the same rows see something.
+constexpr int QUERY_STEP = REGARD_QUERY_STEP, KEY_STEP = REGARD_KEY_STEP;
+static_assert(QUERY_BLOCK % QUERY_STEP == 0, "a block is whole steps");
 static_assert(KEY_BLOCK % KEY_STEP == 0 && KEY_STEP % PANEL == 0, "a tile begins where a panel begins");
 // Between rows of scores; one cache line more than a block, so that columns do not share a cache set.
 constexpr int SCORE_ROW = KEY_BLOCK + 64 / sizeof(real);
@@ -38,6 +40,7 @@ struct Tile {
   const Call* call;
   int64_t b = 0, h = 0, i0 = 0, j0 = 0, chunk = 0;
   int rows, keys;
+  int first, last;     // the rows of the block that see any of the tile's keys
   int64_t start = 0;   // the tile's first key within its block
   real* numbers;       // one of each
   real* queries;       // QUERY_BLOCK of each
@@ -48,6 +51,8 @@ struct Tile {
   const real* deltas;  // of each query row, in backward: its adjoint · its summed row
   uint32_t draws[MOST_DRAWS];  // the random state of each draw in the present query row
 
+  int seen() const { return last - first; }
+  real* scores_seen(int k) const { return scores[k] + first * SCORE_ROW; }
   Vec number(int k) const { return splat(numbers[k]); }
   Int whole_number(int k) const { return splat_int(((const integer*)numbers)[k]); }
   Vec query(int k, int i) const { return splat(queries[k * QUERY_BLOCK + i]); }
@@ -164,26 +169,49 @@ REGARD_INLINE int64_t columns_of(const Call& call, int64_t kb) {
   return least(KEY_BLOCK, padded(call.keys - kb * KEY_BLOCK, W));
 }
 
+// The rows of a block that see some key of a step, and what their pairs are.
+struct Seen {
+  int first, last;
+  Block block;
+  bool operator==(const Seen& x) const { return first == x.first && last == x.last && block == x.block; }
+};
+
+// `codes` are those of one step of keys, `steps` apart.
+REGARD_INLINE Seen seen_of(const int8_t* codes, int64_t steps, int rows) {
+  Seen seen{0, 0, EMPTY};
+  for (int i = 0; i < rows; i += QUERY_STEP, codes += steps) {
+    if (*codes == EMPTY) continue;
+    if (seen.block == EMPTY) seen = {i, i, Block(*codes)};
+    // Rows between that see nothing are masked too.
+    if (*codes == MIXED || seen.last < i) seen.block = MIXED;
+    seen.last = i + QUERY_STEP;
+  }
+  return seen;
+}
+
 // Call `visit` for each tile of block kb that is not empty, with what its pairs are.
 template <class F>
 REGARD_INLINE void each_tile(Tile& t, int64_t qb, int64_t kb, F visit) {
   const Call& call = *t.call;
   const int64_t first = kb * KEY_BLOCK, end = least(first + KEY_BLOCK, call.keys_of(t.b));
-  auto enter = [&](int64_t from, int64_t to, Block block) {
+  auto enter = [&](int64_t from, int64_t to, Seen seen) {
     t.j0 = from;
     t.start = from - first;
     t.keys = int(to - from);
+    t.first = seen.first;
+    t.last = int(least(seen.last, t.rows));
     // Keys beyond the last one fill its vector up, and must be masked.
-    if (t.keys > 0 && block != EMPTY) visit(block == FULL && t.keys % W == 0 ? FULL : MIXED);
+    if (t.keys > 0 && t.first < t.last) visit(seen.block == FULL && t.keys % W == 0 ? FULL : MIXED);
   };
-  if (!call.blocks) return enter(first, end, Block(call.otherwise));
+  if (!call.blocks) return enter(first, end, Seen{0, t.rows, Block(call.otherwise)});
   const int64_t steps = (call.keys + KEY_STEP - 1) / KEY_STEP;
-  const int8_t* blocks = call.blocks + t.b * call.blocks_by_batch + t.h * call.blocks_by_head + qb * steps;
+  const int8_t* blocks = call.blocks + t.b * call.blocks_by_batch + t.h * call.blocks_by_head +
+                         qb * (QUERY_BLOCK / QUERY_STEP) * steps;
   for (int64_t from = first; from < end;) {
-    const int8_t block = blocks[from / KEY_STEP];
+    const Seen seen = seen_of(blocks + from / KEY_STEP, steps, t.rows);
     int64_t to = from + KEY_STEP;
-    while (to < end && blocks[to / KEY_STEP] == block) to += KEY_STEP;
-    enter(from, least(to, end), Block(block));
+    while (to < end && seen == seen_of(blocks + to / KEY_STEP, steps, t.rows)) to += KEY_STEP;
+    enter(from, least(to, end), seen);
     from = to;
   }
 }
