@@ -70,7 +70,9 @@ from regard.lang.weights import (
 from regard.modes.files import load, save
 from regard.modes.mode import Assignment, Mode
 from regard.ops.attend import attend
+from regard.ops.contracts.check import check
 from regard.ops.explain import explain
+from regard.ops.guarantee_mass import guarantee_mass
 from regard.ops.merge import merge
 from regard.ops.packed import attend_packed
 
@@ -93,9 +95,10 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Assignment", "AttentionProgram", "DataError", "FileError", "InputError", "Mode",
     "ProgramError", "RegardError", "TaskError", "UnsupportedError", "attend", "attend_packed",
-    "channel", "clip", "cos", "dot", "dropout", "entmax", "erf", "exp", "explain", "floor", "init",
-    "keep", "key_feature", "key_vector", "linear", "load", "log", "map", "max", "max_over_keys",
-    "merge", "min", "output", "pair_input", "parameter", "program", "project", "query_feature",
-    "query_vector", "ratio", "relu", "rotary", "rotate", "save", "scalar", "sigmoid", "sign", "sin",
-    "softmax", "softplus", "sparsemax", "sqrt", "sum", "table", "tanh", "topk", "weigh", "where",
+    "channel", "check", "clip", "cos", "dot", "dropout", "entmax", "erf", "exp", "explain",
+    "floor", "guarantee_mass", "init", "keep", "key_feature", "key_vector", "linear", "load",
+    "log", "map", "max", "max_over_keys", "merge", "min", "output", "pair_input", "parameter",
+    "program", "project", "query_feature", "query_vector", "ratio", "relu", "rotary", "rotate",
+    "save", "scalar", "sigmoid", "sign", "sin", "softmax", "softplus", "sparsemax", "sqrt", "sum",
+    "table", "tanh", "topk", "weigh", "where",
 ]  # fmt: skip

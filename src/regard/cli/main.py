@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from regard.cli import cache, evaluate, show, train, translate
+from regard.cli import cache, check, evaluate, show, train, translate
 from regard.errors import RegardError
 
 WRONG_USE = 2
@@ -39,5 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Attention as a small program: see it, train with it, translate with it.",
 )
-for command in (show.show, train.train, evaluate.evaluate, translate.translate, cache.cache):
+app.command()(show.show)
+app.command("check")(check.check_program)
+for command in (train.train, evaluate.evaluate, translate.translate, cache.cache):
     app.command()(command)

@@ -11,7 +11,7 @@ from typing import Any
 
 from regard.errors import FileError
 from regard.ir.json_file import from_dict
-from regard.ir.program import AttentionProgram
+from regard.ir.program import AttentionProgram, program_of_file
 from regard.ir.strict_json import MAX_TEXT, parse
 
 # A character takes up to four bytes.
@@ -49,10 +49,9 @@ def load(path: str | os.PathLike) -> AttentionProgram:
     """
     value = read_json(path)
     try:
-        root, about = from_dict(value)
+        return program_of_file(*from_dict(value))
     except FileError as problem:
         raise FileError(f"{path}: {problem}") from None
-    return AttentionProgram(root, *about)
 
 
 def read_json(path: str | os.PathLike) -> Any:

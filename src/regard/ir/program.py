@@ -3,16 +3,31 @@
 Leaves to others: writing one (`lang`), running one (`ops`), files on disk (`files`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from regard.errors import InputError, nearest
+from regard.errors import FileError, InputError, ProgramError, nearest
 from regard.ir import json_file
 from regard.ir import nodes as n
 from regard.ir.print_latex import formula_latex
 from regard.ir.print_text import formula_text
 from regard.ir.verify import verify_program
+
+# Finding out whether a contract is kept takes passes and the reference, which stand above this
+# room; they put themselves here when `regard` is imported.
+_guards: list[Callable[["AttentionProgram"], None]] = []
+
+
+def guard_with(guard: Callable[["AttentionProgram"], None]) -> None:
+    """Have every program that declares contracts looked at when it is made.
+
+    Args:
+        guard: Raises ProgramError for a program that breaks one.
+    """
+    _guards.append(guard)
+
 
 Leaf = n.Vector | n.Feature | n.Array | n.Scalar | n.PairInput
 
@@ -34,8 +49,11 @@ class AttentionProgram:
     contracts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the graph as a whole; its nodes were checked when they were made."""
+        """Check the graph as a whole, and what it declares; its nodes were checked when made."""
         verify_program(self.root)
+        if self.contracts:
+            for guard in _guards:
+                guard(self)
 
     @cached_property
     def hash(self) -> str:
@@ -85,7 +103,7 @@ class AttentionProgram:
             The program.
         """
         root, about = json_file.load(text)
-        return cls(root, *about)
+        return program_of_file(root, about)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AttentionProgram):
@@ -116,3 +134,22 @@ class AttentionProgram:
 
     def _repr_markdown_(self) -> str:
         return "\n\n".join(part for part in (self.doc, self._repr_latex_()) if part)
+
+
+def program_of_file(root: n.Output, about: json_file.About) -> AttentionProgram:
+    """Return the program that a file holds.
+
+    Args:
+        root: The graph, as `json_file` read it.
+        about: What the file says of it.
+
+    Returns:
+        The program.
+
+    Raises:
+        FileError: If the program breaks a contract that the file says it keeps.
+    """
+    try:
+        return AttentionProgram(root, *about)
+    except ProgramError as problem:
+        raise FileError(f"contracts: {problem}") from None

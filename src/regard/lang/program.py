@@ -33,13 +33,14 @@ def program(fn: Any = None, *, contracts: Sequence[str] = ()) -> Any:
 
     Args:
         fn: A function of one argument, the `Pair`, that returns weights or `rg.output(…)`.
-        contracts: Names of properties the program declares, e.g. ("causal",).
+        contracts: What the program promises, e.g. ["causal", "window <= 256"]; see `rg.check`.
 
     Returns:
         The program (or a decorator, when called without a function).
 
     Raises:
         ProgramError: If the function says something without a meaning; the message shows its line.
+            If the program breaks a contract it declares; the message shows a pair.
     """
     if fn is None:
         return lambda function: program(function, contracts=contracts)
@@ -50,11 +51,11 @@ def program(fn: Any = None, *, contracts: Sequence[str] = ()) -> Any:
     try:
         root = _root(result)
         verify_program(root)
+        doc = inspect.getdoc(fn) or ""
+        return AttentionProgram(root=root, name=fn.__name__, doc=doc, contracts=tuple(contracts))
     except ProgramError as problem:
         first, *hints = str(problem).split("\n")
         raise ProgramError("\n".join([first, f"  {where}", *hints])) from None
-    doc = inspect.getdoc(fn) or ""
-    return AttentionProgram(root=root, name=fn.__name__, doc=doc, contracts=tuple(contracts))
 
 
 def _check_signature(fn: Any) -> None:

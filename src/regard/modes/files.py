@@ -7,7 +7,7 @@ import os
 
 from regard.errors import FileError, InputError
 from regard.ir import files, json_file
-from regard.ir.program import AttentionProgram
+from regard.ir.program import AttentionProgram, program_of_file
 from regard.modes.mode import Mode, save_mode
 
 
@@ -46,7 +46,6 @@ def load(path: str | os.PathLike) -> AttentionProgram | Mode:
     try:
         if isinstance(value, dict) and value.get("regard") == "mode":
             return Mode.from_dict(value)
-        root, about = json_file.from_dict(value)
+        return program_of_file(*json_file.from_dict(value))
     except FileError as problem:
         raise FileError(f"{path}: {problem}") from None
-    return AttentionProgram(root, *about)

@@ -14,7 +14,7 @@ from regard.errors import FileError, InputError, nearest
 from regard.ir import json_file
 from regard.ir.files import read_json, write_text
 from regard.ir.json_fields import check_keys, read_int, read_name, read_text
-from regard.ir.program import AttentionProgram
+from regard.ir.program import AttentionProgram, program_of_file
 from regard.ir.strict_json import parse, shown
 
 ROLES = ("encoder", "decoder", "cross")
@@ -243,10 +243,9 @@ def _read_programs(value: Any) -> dict[str, AttentionProgram]:
     for key, item in value.items():
         place = f"programs.{key[:12]}"
         try:
-            root, about = json_file.from_dict(item)
+            programs[key] = program_of_file(*json_file.from_dict(item))
         except FileError as problem:
             raise FileError(f"{place}: {problem}") from None
-        programs[key] = AttentionProgram(root, *about)
         if programs[key].hash != key:
             raise FileError(
                 f"{place}: the program under this key has the hash {programs[key].hash}"

@@ -7,7 +7,7 @@ and NaN, from NaN inputs or from infinite ones, is ignored. Leaves to others: wh
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from regard.ir import nodes as n
 from regard.ir.operators import OPERATORS
@@ -25,19 +25,37 @@ _SIZES: dict[str, Bounds] = {
 }
 
 
-def bound_of(node: n.Node) -> Bounds:
+def bound_of(node: n.Node, known: Mapping[n.Node, Bounds] | None = None) -> Bounds:
     """Return bounds of an expression.
 
     Args:
         node: Any expression; one of rows is bounded channel by channel.
+        known: Bounds of some of its parts, where more is known than the parts say.
 
     Returns:
         The least and the largest value it can have; -inf and inf where nothing is known.
     """
+    return bounds_within(node, known)[node]
+
+
+def bounds_within(
+    node: n.Node, known: Mapping[n.Node, Bounds] | None = None
+) -> dict[n.Node, Bounds]:
+    """Return bounds of an expression and of everything it is made of.
+
+    Args:
+        node: Any expression.
+        known: As for `bound_of`.
+
+    Returns:
+        Bounds by node.
+    """
+    known = known or {}
     found: dict[n.Node, Bounds] = {}
     for part in n.walk(node):
-        found[part] = _bounds(part, [found[child] for child in n.children(part)])
-    return found[node]
+        made = _bounds(part, [found[child] for child in n.children(part)])
+        found[part] = known.get(part, made)
+    return found
 
 
 def _bounds(node: n.Node, parts: list[Bounds]) -> Bounds:

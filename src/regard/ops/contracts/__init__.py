@@ -1,0 +1,1 @@
+"""Contracts of programs: checked, refuted with a pair, and guarded where programs are made."""
