@@ -9,6 +9,7 @@ import regard as rg
 from regard.backends import cpu
 from regard.backends.base import registered
 from regard.errors import InputError, UnsupportedError
+from regard.ir.nodes import Array, Feature, walk
 from regard.ops import plan as plan_module
 from regard.ops.bind import Options
 from regard.ops.kind import kind_of
@@ -145,3 +146,46 @@ def test_program_that_no_kernel_runs_needs_no_compiler():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert rg.explain(PROGRAMS["moving_values"], LARGE).backend == "tiled"
+
+
+# ── Masks that cannot be meant ───────────────────────────────────────────────────────────────
+def masked(condition):
+    return rg.program(lambda p: rg.softmax(rg.dot(p.q, p.k), where=condition(p)))
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        (lambda p: p.keys > 0, "reads neither i nor j nor any data, so it says the same of every"),
+        (lambda p: (p.j < p.i) & (p.j > p.i), "contradicts itself: it hides every pair, i = j = 0"),
+        (lambda p: (p.j > 5000) & (p.j < 4000), "contradicts itself: .* from -20048 to 20047"),
+        (lambda p: p.j > p.i + 99, r"hides every pair of this call: its 17 queries .* i = 16 and"),
+    ],
+)
+def test_mask_that_cannot_be_meant_is_told_once(condition, why):
+    program, q = masked(condition), torch.zeros(SMALL)
+    with pytest.warns(UserWarning, match=f"the mask of 'a' {why}"):
+        rg.attend(program, q, q, q, backend="reference")
+    forget()
+    rg.attend(program, q, q, q, backend="reference")
+
+
+@pytest.mark.parametrize(
+    ("condition", "offset"),
+    [
+        (lambda p: p.j < p.i, 0),
+        (lambda p: p.j > 10**6, 1),
+        (lambda p: (p.j > p.i) & (rg.query_feature("a") > 1) & (rg.query_feature("a") < 2), 0),
+        (lambda p: rg.table("t", per=3)[p.head], 0),
+        (lambda p: rg.keep(0.5, "ij"), 0),
+        (lambda p: rg.dot(p.q, p.k) > 0, 0),
+    ],
+)
+def test_mask_that_may_be_meant_is_not_told(condition, offset):
+    program, q = masked(condition), torch.zeros(SMALL)
+    names = {n.name for n in walk(program.root) if isinstance(n, Feature | Array)}
+    given = {"a": torch.zeros(17), "t": torch.ones(3, dtype=torch.bool)}
+    given = {name: tensor for name, tensor in given.items() if name in names}
+    rg.attend(program, q, q, q, backend="reference", query_offset=offset, **given)
+    one = q[:, :, :1]
+    rg.attend(masked(lambda p: p.j < p.i), one, one, one, backend="reference")

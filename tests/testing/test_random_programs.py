@@ -4,6 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given, reject, settings
 
@@ -16,6 +17,8 @@ from regard.testing.random_calls import calls
 # Parts of random programs are bounded, so little cancels: the worst of 13 000 programs was off by
 # 1.5e-13 of its largest result.
 TOLERANCE = 1e-10
+# What is drawn may be a mask that makes no sense.
+pytestmark = pytest.mark.filterwarnings("ignore:the mask of")
 # The last two are more than a kernel's block of queries, and of keys.
 LENGTHS = (3, 9, 1, 100, 300)
 

@@ -106,7 +106,14 @@ def bind(facts: Facts, tensors: dict[str, Tensor], options: Options) -> Bound:
 @lru_cache(maxsize=256)
 def arange(size: int, device: torch.device) -> Tensor:
     """Return positions 0 … size - 1 as (1, size)."""
-    return torch.arange(size, device=device).view(1, -1)
+    return _many(1 << max(0, size - 1).bit_length(), device)[:, :size]
+
+
+@lru_cache(maxsize=64)
+def _many(size: int, device: torch.device) -> Tensor:
+    """Return positions of which others are parts: what is known of these holds for those."""
+    with torch.inference_mode(False):
+        return torch.arange(size, device=device).view(1, -1)
 
 
 def _default(facts: Facts, name: str, leaf: n.Node, dtype: torch.dtype) -> Tensor:

@@ -289,8 +289,8 @@ UNEVEN = [(1, 8, 20), (17, 64, 80), (63, 20, 8), (130, 128, 80), (130, 20, 130)]
 # Beside bfloat16 results of float32 products, which err by one rounding at the end: weights and
 # adjoints are rounded too, each as coarsely. Over 120 calls it was 3.2 times at most.
 MORE_ROUNDINGS = 4.0
-# Beside torch's, which rounds the same numbers, the mean of squares may differ by chance; the largest
-# of a few hundred errors varies more, over 120 calls by 1.4 times at most.
+# Beside torch's, which rounds the same numbers, the mean of squares may differ by chance; the
+# largest of a few hundred errors varies more, over 120 calls by 1.4 times at most.
 AS_MUCH, LARGEST = 1.05, 1.5
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import regard as rg
-from regard.backends.tiled import kernel
+from regard.backends.tiled import forward, kernel
 from regard.backends.tiled.kernel import CHANNEL_TILE_NUMBERS, LEAST_ROWS, TILE_NUMBERS, force_tile
+from regard.backends.values.evaluate import Evaluator
 from regard.ops.explain import explain
 from regard.ops.plan import compiled
 from regard.testing.contract import run_both
@@ -87,3 +88,35 @@ def test_parameter_may_be_called_like_a_position_or_a_term():
     )
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["causal", "window", "alibi"])
+def test_tiles_that_nobody_sees_are_not_visited(name, monkeypatch):
+    visited = []
+    see = forward.Sweep.see
+    monkeypatch.setattr(
+        forward.Sweep, "see", lambda sweep, at: [visited.append(at.tile), see(sweep, at)]
+    )
+    q = torch.randn(1, 2, 64, 4)
+    with force_tile(8, 8):
+        rg.attend(PROGRAMS[name], q, q, q, backend="tiled")
+    # Two sweeps: the sums of rows, then weights and values.
+    assert all(visited.count(tile) == 2 for tile in visited)
+    seen = 8 + 7 if name == "window" else 36
+    assert len(visited) == 2 * seen and all(tile.j0 <= tile.i0 for tile in visited)
+
+
+def test_mask_is_not_asked_where_it_admits_all(monkeypatch):
+    asked, condition = [], Evaluator.condition
+    mask = PROGRAMS["causal"].root.weights.where
+
+    def watched(at, node):
+        if node is mask:
+            asked.append(at.tile)
+        return condition(at, node)
+
+    monkeypatch.setattr(Evaluator, "condition", watched)
+    q = torch.randn(1, 2, 64, 4)
+    with force_tile(8, 8):
+        rg.attend(PROGRAMS["causal"], q, q, q, backend="tiled")
+    assert asked and all(tile.i0 == tile.j0 for tile in asked)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import regard as rg
-from regard.backends.values import blocks
+from regard.backends.values import blocks, leaves
 from regard.backends.values.blocks import EMPTY, FULL, MIXED, classify_blocks
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
@@ -130,6 +130,21 @@ WINDOWS = {
 @pytest.mark.parametrize(("rows", "keys"), [(8, 5), (1, 1), (64, 64)])
 def test_masks_of_positions_are_exact(name, bound, rows, keys):
     assert_exact(where_of(WINDOWS[name]), bound_of(**bound), rows, keys)
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_blocks_of_small_calls_are_sound_though_nobody_looks_into_them(name, monkeypatch):
+    monkeypatch.setattr(blocks, "LEAST_PAIRS", 1 << 60)
+    for memory in (blocks._same, blocks._equal):
+        memory.clear()
+    bound = bound_of()
+    bound.query_lengths, bound.key_lengths = torch.tensor([20, 37]), torch.tensor([29, 7])
+    said, really = assert_sound(where_of(WINDOWS[name]), bound, 8, 5)
+    assert (said == EMPTY)[really == EMPTY].float().mean() > 0.5, (
+        "absent rows are seen to be absent"
+    )
+    for memory in (blocks._same, blocks._equal):
+        memory.clear()
 
 
 def test_head_and_batch_have_size_one_where_nothing_depends_on_them():
@@ -292,7 +307,8 @@ def test_tables_are_exact_within_ranges_of_places(name, rows, keys):
 
 
 def test_large_table_is_known_as_a_whole(monkeypatch):
-    monkeypatch.setattr(blocks, "_LARGEST_TABLE", 3)
+    monkeypatch.setattr(leaves, "_LARGEST_COUNTED", 3)
+    monkeypatch.setattr(leaves, "_LARGEST_SEARCHED", 3)
     condition, bound = features(
         lambda p: rg.table("t", per="rows")[p.i] & (rg.table("u", per="rows")[p.j] > 0),
         t=torch.ones(9, dtype=torch.bool),
@@ -406,8 +422,6 @@ def test_what_reads_positions_alone_is_remembered():
     first = classify_blocks(condition, bound, 8, 8)
     assert classify_blocks(condition, bound_of(seed=3), 8, 8) is first
     assert classify_blocks(condition, bound, 8, 4) is not first
-    by_feature, data = features(same, a=torch.zeros(1, 1, 37), b=torch.zeros(1, 1, 29))
-    assert classify_blocks(by_feature, data, 8, 8) is not classify_blocks(by_feature, data, 8, 8)
 
 
 def test_positions_written_to_are_read_again():
@@ -419,18 +433,12 @@ def test_positions_written_to_are_read_again():
 
 
 def test_what_was_found_without_gradients_serves_training():
-    blocks._remembered.clear()
+    blocks._same.clear()
+    blocks._equal.clear()
     condition = where_of(WINDOWS["causal"])
     with torch.inference_mode():
         found = classify_blocks(condition, bound_of(query_positions=torch.arange(37)[None]), 8, 8)
     assert not found.is_inference()
-
-
-def test_memory_of_results_is_bounded(monkeypatch):
-    monkeypatch.setattr(blocks, "_REMEMBERED", 8)
-    for rows in range(1, 30):
-        classify_blocks(where_of(WINDOWS["causal"]), bound_of(), rows, 8)
-    assert len(blocks._remembered) <= 8
 
 
 @pytest.mark.parametrize(("block", "wrong"), [((0, 0), FULL), ((0, 1), FULL), ((4, 0), EMPTY)])

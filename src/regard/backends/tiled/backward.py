@@ -7,7 +7,7 @@ order, so gradients are the same in every run. Leaves to others: the expressions
 import torch
 from torch import Tensor
 
-from regard.backends.tiled.forward import Sweep, query_exists, see
+from regard.backends.tiled.forward import Sweep, query_exists
 from regard.backends.tiled.kernel import Kernel
 from regard.backends.values.evaluate import Evaluator
 from regard.backends.values.totals import Totals
@@ -29,11 +29,11 @@ def run_backward(
     Returns:
         The gradients of the wanted tensors, by name.
     """
-    sweep = Sweep(kernel, bound)
+    # The ranges are those of forward, whose row values these are.
+    sweep = Sweep(kernel, bound, saved[0]["summed"].shape[2])
     totals = Totals(kernel.request.wanted, bound)
     i1 = 0
     for kept in saved:
-        # The ranges are those of forward, whose row values these are.
         i0, i1 = i1, i1 + kept["summed"].shape[2]
         query: dict = {}
         rows = {**sweep.call_holes, **kept}
@@ -43,7 +43,7 @@ def run_backward(
         _row_adjoints(sweep, i0, i1, rows, grads, totals, query)
         for at in sweep.tiles(i0, i1, {}, query):
             at.holes.update(rows)
-            see(at, kernel.lowered.terms)
+            sweep.see(at)
             _place_weights_grad(at, grads)
             totals.add(kernel.adjoints.pairs, at)
     return totals.finished()
@@ -93,7 +93,7 @@ def _normaliser_adjoints(
         rows[name] = torch.zeros_like(rows["r" + name[2:]])
     for at in sweep.tiles(i0, i1, {}, query) if inverses else ():
         at.holes.update(rows)
-        see(at, lowered.terms)
+        sweep.see(at)
         _place_weights_grad(at, grads)
         for name, value in inverses.items():
             rows[name] = rows[name] + at.real(value)

@@ -1,7 +1,8 @@
 """The forward sweeps: row sums with a running maximum, then weights and the summed row.
 
 For each range of query rows: one sweep over the key ranges finds m and the row sums of every term,
-a second one adds weights · values. With a single key range both share every value.
+a second one adds weights · values. With a single key range both share every value. Tiles that no
+term sees are skipped; `where` is not asked in those that it admits wholly.
 Leaves to others: expressions (`evaluate`), the choice of ranges (`kernel`).
 """
 
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from regard.backends.tiled.kernel import Kernel, key_ranges, query_ranges
+from regard.backends.tiled.kernel import Kernel, key_ranges, plan_tiles, query_ranges
+from regard.backends.values.blocks import EMPTY, MIXED
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
@@ -24,20 +26,61 @@ class Sweep:
     Args:
         kernel: The compiled program.
         bound: The call.
+        rows: Query rows of a tile.
     """
 
-    def __init__(self, kernel: Kernel, bound: Bound) -> None:
-        self.kernel, self.bound = kernel, bound
+    def __init__(self, kernel: Kernel, bound: Bound, rows: int) -> None:
+        self.kernel, self.bound, self.rows = kernel, bound, rows
+        self.plans = plan_tiles(kernel, bound, rows)
         self.key_caches: dict[int, dict] = {}
         self.call_holes = {
             name: self._key_max(node.rows) for name, node in kernel.key_maxima.items()
         }
 
-    def tiles(self, i0: int, i1: int, holes: dict[str, Tensor], query: dict) -> Iterator[Evaluator]:
-        """Yield an evaluator for each key range, keeping what key rows allow to keep."""
-        for j0, j1 in key_ranges(self.kernel, self.bound):
+    def tiles(
+        self, i0: int, i1: int, holes: dict[str, Tensor], query: dict, hidden: bool = False
+    ) -> Iterator[Evaluator]:
+        """Yield an evaluator for each key range, keeping what key rows allow to keep.
+
+        Args:
+            i0: The first query row.
+            i1: The row after the last.
+            holes: Values of holes.
+            query: Values kept for these query rows.
+            hidden: Whether tiles that no term sees are visited too; at least one tile always is.
+
+        Yields:
+            Evaluators.
+        """
+        ranges = list(key_ranges(self.kernel, self.bound))
+        if self.plans is not None and not hidden:
+            seen = zip(*(plan[i0 // self.rows] for plan in self.plans), strict=True)
+            some = [at for at, codes in zip(ranges, seen, strict=True) if any(codes)]
+            ranges = some or ranges[:1]
+        for j0, j1 in ranges:
             cache = Cache(query, self.key_caches.setdefault(j0, {}), {})
             yield Evaluator(self.bound, Tile(i0, i1, j0, j1), holes, cache)
+
+    def admitted(self, at: Evaluator, which: int) -> Tensor:
+        """Return whether pairs of a tile exist and a term's `where` admits them, (.., i, j, 1)."""
+        code, term, tile = MIXED, self.kernel.lowered.terms[which], at.tile
+        if self.plans is not None:
+            code = self.plans[which][tile.i0 // self.rows][tile.j0 // self.kernel.tile[1]]
+        shape = (1, 1, at.sizes["i"], at.sizes["j"], 1)
+        one = torch.full((1, 1, 1, 1, 1), code != EMPTY, device=at.bound.q.device).expand(shape)
+        if code != MIXED:
+            return one
+        exists = at.exists()
+        found = one if exists is None else one & exists
+        return found if term.where is None else found & at.condition(term.where)
+
+    def see(self, at: Evaluator) -> None:
+        """Put every term's "seen" into the evaluator's holes for this tile."""
+        for which, term in enumerate(self.kernel.lowered.terms):
+            seen = self.admitted(at, which)
+            if term.score is not None:
+                seen = seen & (at.real(term.score) != -torch.inf)
+            at.holes[f"seen:{term.name}"] = seen
 
     def row(self, i0: int, i1: int, holes: dict[str, Tensor], query: dict) -> Evaluator:
         """Return an evaluator for row expressions, which read no key."""
@@ -74,32 +117,14 @@ def query_exists(at: Evaluator) -> Tensor | None:
     return None if lengths is None else at.index("row_i") < lengths.view(-1, 1, 1, 1, 1)
 
 
-def admitted(at: Evaluator, term: LoweredTerm) -> Tensor:
-    """Return whether a pair of the tile exists and the term's `where` admits it, (.., i, j, 1)."""
-    shape = (1, 1, at.sizes["i"], at.sizes["j"], 1)
-    found = torch.ones((1, 1, 1, 1, 1), dtype=torch.bool, device=at.bound.q.device).expand(shape)
-    exists = at.exists()
-    if exists is not None:
-        found = found & exists
-    return found if term.where is None else found & at.condition(term.where)
-
-
-def see(at: Evaluator, terms: tuple[LoweredTerm, ...]) -> None:
-    """Put every term's "seen" into the evaluator's holes for this tile."""
-    for term in terms:
-        seen = admitted(at, term)
-        if term.score is not None:
-            seen = seen & (at.real(term.score) != -torch.inf)
-        at.holes[f"seen:{term.name}"] = seen
-
-
 def count_visible(sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], query: dict) -> None:
     """Count the keys each counted term's `where` admits."""
-    for term in (term for term in sweep.kernel.lowered.terms if term.counted):
+    for which, term in enumerate(sweep.kernel.lowered.terms):
+        if not term.counted:
+            continue
         total: Tensor | int = 0
         for at in sweep.tiles(i0, i1, dict(sweep.call_holes), query):
-            seen = admitted(at, term)
-            total = total + seen.sum(3, keepdim=True)
+            total = total + sweep.admitted(at, which).sum(3, keepdim=True)
         assert isinstance(total, Tensor)
         rows[f"n:{term.name}"] = total
 
@@ -112,7 +137,7 @@ def _raise_maximum(at: Evaluator, term: LoweredTerm, rows: dict[str, Tensor]) ->
     for exponent in term.exponents:
         value = torch.where(seen, at.real(exponent).detach(), -torch.inf)
         top = torch.maximum(top, value.amax(3, keepdim=True))
-    if at.tile.j0 > 0:
+    if term.sums.keys() <= rows.keys():
         # A row that saw nothing yet has sums of 0, whatever it moves by.
         moved = torch.where((before == top) | (before == -torch.inf), 0.0, before - top)
         if f"x:{term.name}" in term.sums:
@@ -161,16 +186,16 @@ def sum_rows(
     only = None
     for at in sweep.tiles(i0, i1, {}, query):
         at.holes.update(rows)
-        see(at, lowered.terms)
+        sweep.see(at)
         for term in lowered.terms:
             if term.exponents:
                 _raise_maximum(at, term, rows)
             for name in term.sums:
                 part = at(sweep.kernel.row_sums[name])
-                rows[name] = part if at.tile.j0 == 0 else rows[name] + part
+                rows[name] = rows[name] + part if name in rows else part
         if sweep.kernel.finish:
             found = at.condition(lowered.seen).any(3, keepdim=True)
-            rows["alive"] = found if at.tile.j0 == 0 else rows["alive"] | found
+            rows["alive"] = rows["alive"] | found if "alive" in rows else found
         only = at
     _finish_rows(sweep, i0, i1, rows, query)
     single = len(list(key_ranges(sweep.kernel, sweep.bound))) == 1
@@ -213,13 +238,12 @@ def sum_values(
     sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], only: Evaluator | None, query: dict
 ) -> Tensor:
     """Return the summed row of a range of query rows, (B, H, rows, 1, E)."""
-    lowered = sweep.kernel.lowered
     total = None
     tiles = [only] if only is not None else sweep.tiles(i0, i1, {}, query)
     for at in tiles:
         at.holes.update(rows)
         if at is not only:
-            see(at, lowered.terms)
+            sweep.see(at)
         part = at(sweep.kernel.summed)
         total = part if total is None else total + part
     assert total is not None
@@ -237,7 +261,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], list[d
         The outputs by name, and what `run_backward` needs for each range of query rows: row values
         and the summed row.
     """
-    sweep = Sweep(kernel, bound)
+    sweep = Sweep(kernel, bound, kernel.tile[0])
     parts: list[dict[str, Tensor]] = []
     saved: list[dict[str, Tensor]] = []
     for i0, i1 in query_ranges(kernel, bound):
@@ -266,9 +290,9 @@ def _finished(sweep: Sweep, i0: int, i1: int, rows: dict, summed: Tensor, query:
 
 def _dense_weights(sweep: Sweep, i0: int, i1: int, rows: dict, query: dict) -> Tensor:
     blocks = []
-    for at in sweep.tiles(i0, i1, {}, query):
+    for at in sweep.tiles(i0, i1, {}, query, hidden=True):
         at.holes.update(rows)
-        see(at, sweep.kernel.lowered.terms)
+        sweep.see(at)
         shape = (sweep.bound.batch, sweep.bound.heads, at.sizes["i"], at.sizes["j"])
         blocks.append(at.real(sweep.kernel.lowered.clean_weights).squeeze(-1).expand(shape))
     return torch.cat(blocks, dim=3)

@@ -9,7 +9,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from regard.backends.base import Request
+from regard.backends.values.blocks import MIXED, classify_blocks
 from regard.backends.values.evaluate import product_of
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
@@ -156,3 +159,24 @@ def key_ranges(kernel: Kernel, bound: Bound) -> Iterator[tuple[int, int]]:
     size = kernel.tile[1]
     for j0 in range(0, max(1, bound.keys), size):
         yield j0, min(bound.keys, j0 + size)
+
+
+def plan_tiles(kernel: Kernel, bound: Bound, rows: int) -> list[list[list[int]]] | None:
+    """Return what each term's `where` says of every tile, or None if there is a single one.
+
+    Args:
+        kernel: The kernel.
+        bound: The call.
+        rows: Query rows of a tile.
+
+    Returns:
+        By term, query range and key range: EMPTY, FULL or MIXED for all batch rows and heads.
+    """
+    keys = kernel.tile[1]
+    if (bound.queries <= rows and bound.keys <= keys) or not (bound.queries and bound.keys):
+        return None
+    plans = []
+    for term in kernel.lowered.terms:
+        found = classify_blocks(term.where, bound, rows, keys).flatten(0, 1)
+        plans.append(torch.where((found == found[0]).all(0), found[0], MIXED).tolist())
+    return plans

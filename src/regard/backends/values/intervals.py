@@ -77,6 +77,15 @@ def whole_range(lo: Tensor, hi: Tensor) -> Range:
     return Range(*within(lo.double(), hi.double(), LARGEST_WHOLE), True)
 
 
+def whole_points(value: Tensor) -> Range:
+    """Return whole numbers that are known, except where they are too large to be exact."""
+    exact = value.double()
+    least, most = torch.aminmax(exact) if exact.numel() else (exact.sum(), exact.sum())
+    if not (-LARGEST_WHOLE < least and most < LARGEST_WHOLE):
+        exact, _ = within(exact, exact, LARGEST_WHOLE)
+    return Range(exact, exact, True)
+
+
 def apply(op: str, args: list[Interval]) -> Interval:
     """Apply a scalar operator.
 
