@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-all bench lint docs errors clean
+.PHONY: help install demo test test-all bench lint docs errors sanitize clean
 
 say = @printf '\n== %s\n' "$(1)"
 
@@ -69,6 +69,9 @@ errors: $(READY) ## list the raise lines no quick test reaches
 	-@$(BIN)/coverage run -m pytest -q -m "not slow"
 	$(call say,raise lines not reached)
 	@$(BIN)/python scripts/unreached_errors.py
+
+sanitize: $(READY) ## run kernels under AddressSanitizer and UBSan, compared with the reference
+	@$(BIN)/python scripts/sanitize.py
 
 clean: ## remove what the commands above made, except .venv and runs/
 	@rm -rf build dist site .coverage .hypothesis .pytest_cache .ruff_cache

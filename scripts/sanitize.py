@@ -1,6 +1,6 @@
 """Run kernels under GCC's sanitizers, or valgrind: do they touch what they must not?
 
-    .venv/bin/python scripts/sanitize.py                 addresses and undefined behaviour
+    make sanitize                                        addresses and undefined behaviour
     .venv/bin/python scripts/sanitize.py --valgrind      numbers that nobody wrote, two programs
 
 Every call runs in another process, whose kernels are built with `-fsanitize` into a cache folder of

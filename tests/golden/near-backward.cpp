@@ -32,6 +32,7 @@ struct Program {
   static constexpr int DOTS = 2; static constexpr Dot dots[] = {{0, 0}, {1, 1}};
   static constexpr int CHANNEL_SUMS = 0;
   static constexpr int INPUTS = 8;
+  static constexpr int KEPT = 0;
   static constexpr int ROW_SUMS = 0; static constexpr int row_sums[] = {-1};
   static constexpr int KEY_SUMS = 0; static constexpr int key_sums[] = {-1};
   static constexpr int NUMBER_SUMS = 1; static constexpr int number_sums[] = {3};
@@ -45,7 +46,7 @@ struct Program {
   // The sums over channels of a tile's pairs.
   template <class Lefts>
   static void channel_sums(const Tile& t, const Lefts& left, const Laid* right, int64_t kb,
-                           int64_t columns) {}
+                           int64_t columns, Vec* const* kept) {}
 
   // The random state of each draw in query row i.
   static void start_row(Tile& t, int i) {}

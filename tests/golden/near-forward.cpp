@@ -33,7 +33,7 @@ struct Program {
   // The sums over channels of a tile's pairs.
   template <class Lefts>
   static void channel_sums(const Tile& t, const Lefts& left, const Laid* right, int64_t kb,
-                           int64_t columns) {}
+                           int64_t columns, Vec* const* kept) {}
 
   // The random state of each draw in query row i.
   static void start_row(Tile& t, int i) {}

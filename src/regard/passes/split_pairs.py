@@ -21,7 +21,7 @@ Kind = Literal[
     "threshold",
 ]  # fmt: skip
 # Operators that cost a call or more; a diagonal that needs one is worth a table of its own.
-_COSTLY = {"exp", "log", "sqrt", "tanh", "sigmoid", "erf", "softplus", "cos", "sin", "pow",
+COSTLY = {"exp", "log", "sqrt", "tanh", "sigmoid", "erf", "softplus", "cos", "sin", "pow",
            "floordiv", "mod"}  # fmt: skip
 _CHEAP_OPERATIONS = 4
 
@@ -338,7 +338,7 @@ def _worth_a_diagonal(node: n.Node) -> bool:
             operations += _CHEAP_OPERATIONS
             stack.extend(part.indices)
         elif isinstance(part, n.Call):
-            operations += _CHEAP_OPERATIONS if part.op in _COSTLY else 1
+            operations += _CHEAP_OPERATIONS if part.op in COSTLY else 1
             stack.extend(part.args)
         else:
             return False

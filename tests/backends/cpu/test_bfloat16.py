@@ -75,7 +75,7 @@ int product(int rows, int columns, int depth, const uint16_t* a, const uint16_t*
                      : lay_bf16_panels(matrix(b, columns), 0, 0, 0, all, right, all, line);
   const Bf16Panels panels =
       as_columns ? bf16_columns(right, depth, 0) : bf16_panels(right, all, skipped);
-  multiply_bf16(rows, columns, depth, bf16_left(left, depth), panels, c, c_row, add);
+  multiply_bf16(rows, columns, depth, bf16_left(left, depth, 0), panels, c, c_row, add);
   __builtin_free(left), __builtin_free(right), __builtin_free(line);
   return good;
 }

@@ -105,7 +105,7 @@ def _normaliser_adjoints(run: _Run) -> None:
     if kernel.inverses is None:
         return
     caller = Caller(kernel, run.bound, _as_stored(run))
-    found = caller.row_results(kernel.inverses)
+    found = caller.row_results(kernel.inverses, kernel.inverses.row_results)
     caller.run(kernel.inverses, [word for value in found.values() for word in row_words(value)])
     for name, value in found.items():
         holes["gd" + name[2:]] = value * holes["r" + name[2:]]

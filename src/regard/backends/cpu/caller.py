@@ -3,6 +3,7 @@
 Leaves to others: which sweeps run (`forward`, `backward`), how tensors are described (`call`).
 """
 
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -133,10 +134,10 @@ class Caller:
         make = torch.empty if self.bound.query_lengths is None and self.bound.keys else torch.zeros
         return make(shape, dtype=self.bound.compute_dtype)
 
-    def row_results(self, module: Module[RowSweep]) -> dict[str, Tensor]:
-        """Return tensors (B, H, N, 1, 1) for a row sweep's row values, by hole name."""
+    def row_results(self, module: Module[RowSweep], read: Container[str]) -> dict[str, Tensor]:
+        """Return tensors (B, H, N, 1, 1) for the row values of a sweep that are read, by name."""
         shape = (self.bound.batch, self.bound.heads, self.bound.queries, 1, 1)
-        return {name: self.empty(*shape) for name in module.sweep.row_results}
+        return {name: self.empty(*shape) for name in module.row_results if name in read}
 
 
 def _joint_blocks(conditions: tuple[n.Node | None, ...], bound: Bound) -> Tensor:

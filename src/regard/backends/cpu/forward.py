@@ -31,15 +31,12 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
     if kernel.needs_output_alone:
         return {"output": _output_alone(kernel, caller)}, {}
     if kernel.counts is not None:
-        found = caller.row_results(kernel.counts)
+        found = caller.row_results(kernel.counts, kernel.counts.row_results)
         caller.run(kernel.counts, [word for value in found.values() for word in row_words(value)])
         holes |= {name: value.round().to(torch.int64) for name, value in found.items()}
-    keep = bool(
-        kernel.request.wanted or kernel.request.observe or kernel.lowered.finish is not None
-    )
     summed = caller.empty(bound.batch, bound.heads, bound.queries, _width(kernel, caller))
     for module in _sweeps(kernel, caller):
-        found = caller.row_results(module) if keep or len(kernel.forward) > 1 else {}
+        found = caller.row_results(module, kernel.read_again)
         results = [word for name in module.row_results for word in row_words(found.get(name))]
         if module.sweep.components:
             results += row_words(summed)
@@ -47,7 +44,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
         holes |= found
     holes["summed"] = summed.unsqueeze(3)
     outputs = {"output": summed}
-    if keep:
+    if kernel.lowered.finish is not None or kernel.lowered.rows:
         at = Evaluator(bound, Tile(0, bound.queries, 0, 0), holes, Cache())
         if kernel.lowered.finish is not None:
             holes["alive"] = holes["alive"] > 0

@@ -134,6 +134,21 @@ class Kernel:
         return derive_adjoints(self.lowered, self.wanted)
 
     @cached_property
+    def read_again(self) -> frozenset[str]:
+        """The row values that later sweeps, results and gradients read, by hole name."""
+        lowered = self.lowered
+        later = [*self.forward[1:], *self._gradient()]
+        nodes = [item.node for module in later if module is not None for item in module.inputs]
+        nodes += lowered.rows.values()
+        nodes += [] if lowered.finish is None else [lowered.finish]
+        if self.wanted:
+            gradients = [self.adjoints.rows, self.adjoints.finish]
+            nodes += [node for one in gradients if one is not None for node in one.expressions()]
+        names = {part.name for node in nodes for part in n.walk(node) if isinstance(part, n.Hole)}
+        tops = {f"top:{name[4:]}" for name in lowered.rows if name.startswith("max:")}
+        return frozenset(names | tops | {"alive"})
+
+    @cached_property
     def rows_give(self) -> bool:
         """Whether row expressions alone, such as sinks, give a leaf a gradient."""
         rows = self.adjoints.rows

@@ -86,6 +86,9 @@ class _Writer:
         }
 
     def text(self) -> str:
+        for one in self.sweep.split.sums.values():
+            if one.hole in self.sweep.scores:
+                self.slots.keep_channels(one, self.sweep.wanted)
         return "\n".join(
             [
                 "struct Program {",
@@ -102,6 +105,8 @@ class _Writer:
         lefts, rights = self.slots.lefts, self.slots.rights
         products = self._products()
         lines = [f"static constexpr int INPUTS = {len(self.slots.inputs)};"]
+        most = max(map(len, self.slots.kept.values()), default=0)
+        lines.append(f"static constexpr int KEPT = {most};")
         for place, name in (("query", "row_sums"), ("key", "key_sums"), ("number", "number_sums")):
             results = [self.result[item] for item in self.by_place[place]]
             lines.append(array("int", name.upper(), name, results))
@@ -243,7 +248,8 @@ class _Writer:
             f"real* const arrays[] = {{{', '.join(arrays) or 'nullptr'}}};",
             f"spread_channels<ChannelAdjoints{k}>(t, left, right, kb, columns, "
             f"t.scores[{self.slots.scores[one.hole]}],",
-            "                                  lefts, widths, rights, arrays, task.lanes_kept);",
+            "                                  lefts, widths, rights, arrays, task.lanes_kept,",
+            f"                                  task.kept[{k}]);",
         ]
         return ["{", *indent(body), "}"]
 

@@ -11,7 +11,7 @@ from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.ir.types import axes_of
 from regard.passes.differentiate import Adjoint, differentiate
-from regard.passes.split_pairs import ChannelSum, Input, Split
+from regard.passes.split_pairs import COSTLY, ChannelSum, Input, Split
 
 # Inputs of one number a place, by what they vary along; their lists in C++, and those lists' sizes.
 _LISTS = {
@@ -24,6 +24,8 @@ _LISTS = {
 _AT_PAIR = {"number": "{}", "query": "{}, i", "key": "{}, j", "pair": "{}, j"}
 # The words of a table's `Input` that hold the sizes of its dimensions.
 _SIZES = ("by_row", "by_column", "width")
+# What one channel's sum receives.
+_RECEIVED = n.Hole("g", "bhij")
 # As many as `Tile` holds, in template/tile.h.
 _MOST_DRAWS = 8
 # How the rows of a channel sum are called in C++: of the query, of W keys, of the head.
@@ -45,7 +47,7 @@ class Slots:
         self.split, self.kinds = split, kinds
         self.inputs = list(split.inputs.values())
         self._index = {item: k for k, item in enumerate(self.inputs)}
-        self._by_hole = {item.hole: item for item in self.inputs}
+        self._by_hole: dict[n.Node, Input] = {item.hole: item for item in self.inputs}
         self.lists: dict[str, list[Input]] = {name: [] for name in _LISTS}
         for item in self.inputs:
             name = place_kind(item)
@@ -57,6 +59,7 @@ class Slots:
         self.lefts = [row for row in dict.fromkeys(rows) if row.kind == "query_row"]
         self.rights = [row for row in dict.fromkeys(rows) if row.kind == "key_row"]
         self.scores = {one.hole: k for k, one in enumerate([*dots, *sums])}
+        self.kept: dict[n.Hole, list[n.Node]] = {}
         self.draws = list(split.draws.items())
         if len(self.draws) > _MOST_DRAWS:
             raise UnsupportedError(f"a kernel draws at most {_MOST_DRAWS} times at a pair")
@@ -146,11 +149,14 @@ class Slots:
         for k, one in enumerate(self.split.sums.values()):
             lines += self._channel_sum(k, one)
             score = f"t.scores[{self.scores[one.hole]}]"
-            calls.append(f"sum_channels<Channels{k}>(t, left, right, kb, columns, {score});")
+            kept = f"kept[{k}]" if self.kept.get(one.hole) else "nullptr"
+            calls.append(
+                f"sum_channels<Channels{k}>(t, left, right, kb, columns, {score}, {kept});"
+            )
         signature = (
             "template <class Lefts>\n"
             "static void channel_sums(const Tile& t, const Lefts& left, const Laid* right, "
-            "int64_t kb,\n                         int64_t columns)"
+            "int64_t kb,\n                         int64_t columns, Vec* const* kept)"
         )
         return [
             *lines,
@@ -173,14 +179,18 @@ class Slots:
     def _channel_sum(self, k: int, one: ChannelSum) -> list[str]:
         lines = Lines(self._channel_reader(one))
         value = lines.real(one.body)
+        for place, node in enumerate(self.kept.get(one.hole, [])):
+            lines.write(f"kept[{place}] = {lines.real(node)};")
         sides = channel_sides(one)
         places = [
+            f"static constexpr int KEPT = {len(self.kept.get(one.hole, []))};",
             array("int", "LEFTS", "lefts", [self.lefts.index(x) for x in sides["query_row"]]),
             array("int", "RIGHTS", "rights", [self.rights.index(x) for x in sides["key_row"]]),
             array("int", "ARRAYS", "arrays", [self.index(x) for x in sides["channels"]]),
         ]
         signature = (
-            "static REGARD_INLINE Vec at(const Tile& t, const Vec* u, const Vec* w, const Vec* a)"
+            "static REGARD_INLINE Vec at(const Tile& t, const Vec* u, const Vec* w, const Vec* a,\n"
+            "                            Vec* kept)"
         )
         body = [f"{signature} {{", *indent([*lines.lines, f"return {value};"]), "}"]
         return [
@@ -189,6 +199,22 @@ class Slots:
             f"  struct Channels{k} {{",
             *indent([*places, *body], 4),
             "  };",
+        ]
+
+    def keep_channels(self, one: ChannelSum, wanted: set[Input]) -> None:
+        """Keep what a channel sum computes at length for the gradient that reads it again.
+
+        Args:
+            one: The sum.
+            wanted: The inputs that receive anything.
+        """
+        values = [value for hole, value in _channel_gradient(one).items()
+                  if self._by_hole[hole] in wanted]  # fmt: skip
+        read = {node for value in values for node in n.walk(value)}
+        self.kept[one.hole] = [
+            node
+            for node in n.walk(one.body)
+            if isinstance(node, n.Call) and node.op in COSTLY and node in read
         ]
 
     def channel_adjoints(self, k: int, one: ChannelSum, wanted: set[Input]) -> list[str]:
@@ -202,12 +228,15 @@ class Slots:
         Returns:
             A struct's lines, after an empty one.
         """
-        leaf = self._channel_reader(one)
-        received = n.Hole("g", "bhij")
-        found = differentiate(
-            {n.Reduce(one.body, "c"): Adjoint(received)}, {item.hole for item in one.inputs}
-        ).dense
-        lines = Lines(lambda node, lines: ("g", "real") if node is received else leaf(node, lines))
+        leaf, kept = self._channel_reader(one), self.kept.get(one.hole, [])
+        found = _channel_gradient(one)
+
+        def read(node: n.Node, lines: Lines) -> Read | None:
+            if node in kept:
+                return f"kept[{kept.index(node)}]", "real"
+            return ("g", "real") if node is _RECEIVED else leaf(node, lines)
+
+        lines = Lines(read)
         for kind, items in channel_sides(one).items():
             for place, item in enumerate(items):
                 value = found.get(item.hole)
@@ -219,7 +248,7 @@ class Slots:
             f"  struct ChannelAdjoints{k} : Channels{k} {{",
             "    static REGARD_INLINE void spread(const Tile& t, Vec g,",
             "                                     const Vec* u, const Vec* w, const Vec* a,",
-            "                                     Vec* du, Vec* dw, Vec* da) {",
+            "                                     const Vec* kept, Vec* du, Vec* dw, Vec* da) {",
             *indent(lines.lines, 6),
             "    }",
             "  };",
@@ -272,6 +301,12 @@ class Slots:
         threshold, _ = lines.name(*self._slot(self.draws[k][1], _AT_PAIR))
         column = "lanes() + integer(t.j0 + j)"
         return f"(Int)(keep_bits(t.draws[{k}], {column}) >= (Uint){threshold})", "bool"
+
+
+def _channel_gradient(one: ChannelSum) -> dict[n.Node, n.Node]:
+    """Return what each input of a channel sum receives, from the Hole that the sum receives."""
+    inputs = {item.hole for item in one.inputs}
+    return differentiate({n.Reduce(one.body, "c"): Adjoint(_RECEIVED)}, inputs).dense
 
 
 def channel_sides(one: ChannelSum) -> dict[str, list[Input]]:

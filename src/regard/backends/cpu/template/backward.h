@@ -132,6 +132,7 @@ template <class P> struct KeyTask {
   real* scores[P::DOTS + P::CHANNEL_SUMS + 1];
   real* right_sums[P::RIGHTS + 1];  // transposed sums of channel loops, channels × KEY_BLOCK
   Vec* lanes_kept;
+  Vec* kept[P::CHANNEL_SUMS + 1];  // what sums over channels computed of a row, for their gradient
   uint16_t* narrow;  // what the pairs of a tile give, rounded
   real* line;
   int64_t chunk = 0;
@@ -150,10 +151,11 @@ template <class P> struct KeyTask {
       widest = widest > width ? widest : width;
     }
     widest = padded(widest, LINE_UNIT);
-    const int64_t kept = P::CHANNEL_SUMS ? (P::LEFTS + P::INPUTS) * widest * W : 0;
-    const int64_t numbers = (P::DOTS + P::CHANNEL_SUMS) * rows * SCORE_ROW + widths * KEY_BLOCK +
+    const int64_t kept_lanes = P::CHANNEL_SUMS ? (P::LEFTS + P::INPUTS) * widest * W : 0;
+    const int64_t row_kept = P::KEPT * (KEY_BLOCK / W + 1) * widest * W;
+    const int64_t numbers = P::CHANNEL_SUMS * row_kept + (P::DOTS + P::CHANNEL_SUMS) * rows * SCORE_ROW + widths * KEY_BLOCK +
                             P::QUERIES * QUERY_BLOCK + (P::KEYS + P::PAIRS + P::KEY_SUMS) * KEY_BLOCK +
-                            (P::NUMBERS + 1) * W + kept + ROUNDED + LINES * widest + 16 * 16;
+                            (P::NUMBERS + 1) * W + kept_lanes + ROUNDED + LINES * widest + (16 + P::CHANNEL_SUMS) * 16;
     real* next = scratch.take(numbers);
     good = next != nullptr;
     if (!good) return;
@@ -161,7 +163,8 @@ template <class P> struct KeyTask {
     t.call = &call;
     for (int k = 0; k < P::DOTS + P::CHANNEL_SUMS; ++k) scores[k] = take(rows * SCORE_ROW);
     for (int k = 0; k < P::RIGHTS; ++k) right_sums[k] = P::CHANNEL_SUMS ? take(call.inputs[P::rights[k]].width * KEY_BLOCK) : nullptr;
-    lanes_kept = (Vec*)take(kept);
+    lanes_kept = (Vec*)take(kept_lanes);
+    for (int k = 0; k < P::CHANNEL_SUMS; ++k) kept[k] = (Vec*)take(row_kept);
     t.queries = take(P::QUERIES * QUERY_BLOCK);
     t.keyed = take(P::KEYS * KEY_BLOCK);
     t.pairs = take(P::PAIRS * KEY_BLOCK);
@@ -248,13 +251,23 @@ static void spread_block(Tile& t, KeyTask<P>& task, LaidInputs<P>& laid, int64_t
     multiply(t.seen(), int(padded(t.keys, W)), int(width), Left{left[P::dots[k].left] + t.first * by_row, by_row, 1},
              Panels{keys, width, columns - t.start}, t.scores_seen(k), SCORE_ROW, false);
   }
-  P::channel_sums(t, PlainRows<P>{call, left}, laid.right, kb, columns);
-  if (block == FULL)
-    spread_tile<P, false>(t);
-  else
-    spread_tile<P, true>(t);
+  const auto spread = block == FULL ? spread_tile<P, false> : spread_tile<P, true>;
+  if constexpr (P::CHANNEL_SUMS == 0) {
+    spread(t);
+  } else {
+    // Row by row, so that what a sum over channels computed is still near when its gradient reads it.
+    const PlainRows<P> rows{call, left};
+    const int first = t.first, last = t.last;
+    for (t.first = first; t.first < last; ++t.first) {
+      t.last = t.first + 1;
+      P::channel_sums(t, rows, laid.right, kb, columns, task.kept);
+      spread(t);
+      P::spread_channel_sums(t, task, rows, laid.right, kb, columns);
+    }
+    t.first = first;
+    t.last = last;
+  }
   for (int k = 0; k < P::PRODUCTS; ++k) spread_product(t, task, laid, qb, kb, P::products[k]);
-  P::spread_channel_sums(t, task, PlainRows<P>{call, left}, laid.right, kb, columns);
 }
 
 // A block of keys for one head: all query rows in turn.

@@ -59,7 +59,7 @@ template <class Body> struct ChannelRows {
 
 template <class Body, class LeftRows>
 __attribute__((noinline)) static void sum_channels(const Tile& t, LeftRows left_rows, const Laid* laid,
-                                                   int64_t kb, int64_t columns, real* to) {
+                                                   int64_t kb, int64_t columns, real* to, Vec* kept) {
   const ChannelRows<Body> rows(t, left_rows, laid, kb, columns);
   // Two vectors that stand side by side lie in one panel.
   constexpr int TOGETHER = 2;
@@ -79,7 +79,9 @@ __attribute__((noinline)) static void sum_channels(const Tile& t, LeftRows left_
         for (int v = 0; v < TOGETHER; ++v) {
           Vec w[Body::RIGHTS + 1];
           for (int k = 0; k < Body::RIGHTS; ++k) w[k] = load(key[k][v] + c * step[k]);
-          sum[v] += Body::at(t, u, w, a);
+          Vec* place = kept + ((j / W + v) * rows.channels + c) * Body::KEPT;
+          Vec none[1];
+          sum[v] += Body::at(t, u, w, a, Body::KEPT ? place : none);
         }
       }
       for (int v = 0; v < vecs; ++v) store(to + i * SCORE_ROW + j + v * W, sum[v]);
@@ -88,17 +90,18 @@ __attribute__((noinline)) static void sum_channels(const Tile& t, LeftRows left_
 }
 
 // The gradient of a sum over channels in one tile. `received` holds what each pair's sum receives.
-// du is added to rows of the left results, dw to `right_sums` (channels × KEY_BLOCK), da to arrays.
+// du is added to rows of the left results, dw to `right_sums` (channels × KEY_BLOCK), da to arrays. With
+// `kept`, from sum_channels, the tile is a single row.
 template <class Body, class LeftRows>
 __attribute__((noinline)) static void spread_channels(const Tile& t, LeftRows left_rows, const Laid* laid,
                                                       int64_t kb, int64_t columns, const real* received,
                                                       real* const* left_sums, const int64_t* left_sum_row,
                                                       real* const* right_sums, real* const* array_sums,
-                                                      Vec* kept) {
+                                                      Vec* lanes_kept, const Vec* kept) {
   const ChannelRows<Body> rows(t, left_rows, laid, kb, columns);
   // Sums over keys stay in lanes until the tile, or the row, is done.
-  Vec* du_lanes = kept;
-  Vec* da_lanes = kept + Body::LEFTS * rows.channels;
+  Vec* du_lanes = lanes_kept;
+  Vec* da_lanes = lanes_kept + Body::LEFTS * rows.channels;
   for (int64_t c = 0; c < Body::ARRAYS * rows.channels; ++c) da_lanes[c] = Vec{};
   for (int i = t.first; i < t.last; ++i) {
     for (int64_t c = 0; c < Body::LEFTS * rows.channels; ++c) du_lanes[c] = Vec{};
@@ -115,7 +118,7 @@ __attribute__((noinline)) static void spread_channels(const Tile& t, LeftRows le
         Vec du[Body::LEFTS + 1], dw[Body::RIGHTS + 1], da[Body::ARRAYS + 1];
         rows.read(i, c, u, a);
         for (int k = 0; k < Body::RIGHTS; ++k) w[k] = load(key[k] + c * step[k]);
-        Body::spread(t, g, u, w, a, du, dw, da);
+        Body::spread(t, g, u, w, a, kept + (j / W * rows.channels + c) * Body::KEPT, du, dw, da);
         for (int k = 0; k < Body::LEFTS; ++k)
           if (left_sums[k]) du_lanes[k * rows.channels + c] += du[k];
         for (int k = 0; k < Body::RIGHTS; ++k)

@@ -252,7 +252,7 @@ REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, i
     multiply(t.seen(), int(padded(t.keys, W)), int(width), Left{memory.left[dot.left] + t.first * by_row, by_row, 1},
              Panels{keys, width, columns - t.start}, t.scores_seen(k), SCORE_ROW, false);
   }
-  P::channel_sums(t, PlainRows<P>{call, memory.left}, laid.right, kb, columns);
+  P::channel_sums(t, PlainRows<P>{call, memory.left}, laid.right, kb, columns, nullptr);
   weigh(t, memory.state, block);
   const int64_t width = memory.state.columns;
   const int64_t allotted = LaidKeys<P>::allotted(call);
