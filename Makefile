@@ -16,6 +16,9 @@ export NO_MKDOCS_2_WARNING := 1
 # Threads that wait do not spin: beside any other work, spinning made training twenty times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
+# One process of tests a core; who is idle takes over from who is not.
+WORKERS := -n auto --dist worksteal
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help install demo test test-all bench lint docs errors sanitize clean
@@ -40,11 +43,11 @@ demo: $(READY) ## translate with plain and with programmed attention; a few minu
 
 test: lint docs ## all checks and the quick tests
 	$(call say,tests)
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow" $(WORKERS)
 
 test-all: lint docs ## all checks and every test, the long ones too
 	$(call say,all tests)
-	@REGARD_TEST_ALL=1 $(BIN)/python -m pytest -q
+	@REGARD_TEST_ALL=1 $(BIN)/python -m pytest -q $(WORKERS)
 
 bench: $(READY) ## run every benchmark; tables here, JSON beside the scripts
 	@for script in $(BENCHMARKS); do printf '\n== %s\n' "$$script"; $(BIN)/python "$$script" || exit 1; done

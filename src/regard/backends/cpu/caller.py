@@ -69,7 +69,8 @@ class Caller:
             Declined: If a row holds NaN or infinity, or if memory runs out.
             Failed: If the sweep cannot be built here.
         """
-        tensors = [self.values.tensor(item) for item in module.inputs]
+        given, computed = self.bound.tensors, self.values.tensor
+        tensors = [given[name] if name else computed(item) for name, item in module.sources]
         layout = self._layout(module, tensors, len(results) // RESULT_WORDS)
         words = type(layout.words).from_buffer_copy(layout.words)
         words[:FIELDS] = self._fields(chunks)
@@ -136,7 +137,7 @@ class Caller:
 
     def row_results(self, module: Module[RowSweep], read: Container[str]) -> dict[str, Tensor]:
         """Return tensors (B, H, N, 1, 1) for the row values of a sweep that are read, by name."""
-        shape = (self.bound.batch, self.bound.heads, self.bound.queries, 1, 1)
+        shape = (*self.bound.q.shape[:3], 1, 1)
         return {name: self.empty(*shape) for name in module.row_results if name in read}
 
 

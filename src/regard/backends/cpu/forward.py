@@ -34,7 +34,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
         found = caller.row_results(kernel.counts, kernel.counts.row_results)
         caller.run(kernel.counts, [word for value in found.values() for word in row_words(value)])
         holes |= {name: value.round().to(torch.int64) for name, value in found.items()}
-    summed = caller.empty(bound.batch, bound.heads, bound.queries, _width(kernel, caller))
+    summed = caller.empty(*bound.q.shape[:3], _width(kernel, caller))
     for module in _sweeps(kernel, caller):
         found = caller.row_results(module, kernel.read_again)
         results = [word for name in module.row_results for word in row_words(found.get(name))]
@@ -57,7 +57,7 @@ def _output_alone(kernel: Kernel, caller: Caller) -> Tensor:
     """Run the one sweep of a call that keeps no row values."""
     bound = caller.bound
     module = _sweeps(kernel, caller)[0]
-    output = caller.empty(bound.batch, bound.heads, bound.queries, _width(kernel, caller))
+    output = caller.empty(*bound.q.shape[:3], _width(kernel, caller))
     results = [*module.no_row_results, *row_words(output)]
     caller.run(module, results, _chunks(kernel, caller, module))
     return output

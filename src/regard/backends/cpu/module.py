@@ -109,6 +109,12 @@ class Module(Generic[Sweep]):
         return list(self.sweep.split.inputs.values())
 
     @cached_property
+    def sources(self) -> list[tuple[str, Input]]:
+        """The inputs, each after the name of the call's tensor that it is, if it is one."""
+        nodes = [(item.node, item) for item in self.inputs]
+        return [(node.name if isinstance(node, n.Vector) else "", item) for node, item in nodes]
+
+    @cached_property
     def row_results(self) -> list[str]:
         """The names of a row sweep's row values, in the order of the call's results."""
         assert isinstance(self.sweep, RowSweep)
