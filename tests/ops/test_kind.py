@@ -50,7 +50,7 @@ def test_calls_that_differ_in_numbers_alone_are_of_one_kind():
         {"first_head": 1, "total_heads": 4},
         {"program": PROGRAMS["alibi"], "named": {"slope": torch.ones(2)}},
     ],
-    ids=str,
+    ids=lambda given: ", ".join(given),
 )
 def test_calls_that_differ_in_anything_else_are_not(options):
     assert kind(**options) is not kind()
