@@ -1,11 +1,11 @@
 import json
+from functools import partial
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from regard.cli.check import check_program
 from regard.errors import InputError, ProgramError
+from tests.cli.alone import run_alone
 
 PROGRAMS = """
 import regard as rg
@@ -19,6 +19,7 @@ def unknown(pair):
     far = pair.i - pair.j
     return rg.softmax(rg.dot(pair.q, pair.k), where=(far >= 0) | (far * far == -1))
 """
+FILES = {"mine.py": PROGRAMS}
 BROKEN = """
 import regard as rg
 
@@ -27,21 +28,7 @@ def broken(pair):
     return rg.softmax(rg.dot(pair.q, pair.k), where=pair.j <= pair.i + 1)
 """
 
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(PROGRAMS, encoding="utf-8")
-    return path
-
-
-def run(*arguments):
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(check_program)
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+run = partial(run_alone, check_program)
 
 
 def test_every_contract_is_answered(file):

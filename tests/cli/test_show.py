@@ -1,13 +1,13 @@
 import json
 import re
+from functools import partial
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 import regard as rg
 from regard.cli.show import show
 from regard.lang.find_program import load_program
+from tests.cli.alone import run_alone
 
 PROGRAMS = """
 import helper
@@ -39,6 +39,7 @@ import regard as rg
 def scaled(score, pair):
     return score / rg.sqrt(pair.width)
 """
+FILES = {"helper.py": HELPER, "mine.py": PROGRAMS}
 SHOWN = """\
 local
   score_ij = q_i·k_j / √D − slope[h] |i − j|
@@ -54,22 +55,7 @@ reads, beside q, k and v:
 
 runs on: """
 
-
-@pytest.fixture
-def file(tmp_path):
-    (tmp_path / "helper.py").write_text(HELPER, encoding="utf-8")
-    path = tmp_path / "mine.py"
-    path.write_text(PROGRAMS, encoding="utf-8")
-    return path
-
-
-def run(*arguments):
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(show)
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+run = partial(run_alone, show)
 
 
 def test_program_of_a_file_is_shown(file):
