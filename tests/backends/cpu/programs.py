@@ -60,6 +60,12 @@ def share(pair):
 
 
 @rg.program
+def striped(pair):
+    """Query rows that see all keys on either side of rows that see none, in steps of 32."""
+    return rg.softmax(score(pair), where=(pair.i // 32) % 2 == 0)
+
+
+@rg.program
 def dropping(pair):
     """Draws along all axes and along keys alone."""
     kept = rg.keep(0.3, "j")

@@ -5,7 +5,6 @@ kernels are compiled for such processors, which checks that every instruction ca
 """
 
 import ctypes
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,15 +24,11 @@ from regard.errors import UnsupportedError
 from regard.ops.kind import kind_of
 from regard.ops.plan import compiled, make_plan
 from regard.testing.accuracy import worst_error
+from tests.backends.cpu.headers import compile_headers
 from tests.backends.cpu.programs import rows
 
-TEMPLATE = Path(__file__).parents[3] / "src/regard/backends/cpu/template"
 GOLDEN = Path(__file__).parents[2] / "golden"
-FLAGS = (
-    "-std=c++17 -O2 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-signed-zeros "
-    "-fno-exceptions -fno-rtti -fPIC -Wall -Wextra -Werror -Wno-psabi -Wno-unused-parameter "
-    "-Wno-unused-function -Wno-unknown-pragmas"
-).split()
+FLAGS = ["-O2", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-unknown-pragmas"]
 MACROS = {"amx": "REGARD_AMX", "avx512bf16": "REGARD_AVX512BF16"}
 UNITS = [unit + suffix for unit in MACROS for suffix in (EMULATED, "")]
 # Flags by which a compiler for any x86 knows the instructions.
@@ -118,18 +113,9 @@ def at(array):
     return array.ctypes.data_as(ctypes.c_void_p)  # which keeps the array alive
 
 
-def gxx():
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("neither g++ nor clang++ is installed, and the headers must be compiled")
-    return compiler
-
-
 def build(folder, macros, machine, source, output):
-    command = [gxx(), *FLAGS, *machine, *(f"-D{one}" for one in macros), f"-I{TEMPLATE}"]
-    return subprocess.run(
-        [*command, *source, *output], cwd=folder, capture_output=True, text=True, check=False
-    )
+    defines = [f"-D{one}" for one in macros]
+    return compile_headers(folder, *FLAGS, *machine, *defines, *source, *output)
 
 
 @pytest.fixture(scope="module", params=MACROS.values())

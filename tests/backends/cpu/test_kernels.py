@@ -13,6 +13,7 @@ import torch
 import regard as rg
 from regard.backends.cpu import forward
 from regard.backends.cpu.kernel import KEY_BLOCK, QUERY_BLOCK
+from regard.backends.cpu.module import QUERY_STEP
 from regard.errors import UnsupportedError
 from regard.ops.kind import kind_of
 from regard.ops.plan import ORDER_VARIABLE, make_plan
@@ -29,6 +30,7 @@ from tests.backends.cpu.programs import (
     run,
     share,
     sinking,
+    striped,
 )
 
 # One below, at and above the end of a block of queries and of keys, and some blocks.
@@ -82,6 +84,12 @@ def test_blocks_begin_and_end_where_they_should(program, n, m):
 def test_blocks_begin_and_end_where_they_should_in_all_sizes(program):
     for n, m in product(EDGES, EDGES):
         check(program, rows(b=2, h=2, g=2, n=n, m=m, d=5, e=3), seed=1)
+
+
+@pytest.mark.parametrize(("n", "m"), [(97, 128), (200, 200), (290, 330)])
+def test_rows_that_see_nothing_may_stand_between_rows_that_see_everything(n, m):
+    assert QUERY_STEP == 32 and QUERY_BLOCK >= 3 * QUERY_STEP, "a stripe is a step of a block"
+    check(striped, rows(n=n, m=m))
 
 
 @pytest.mark.parametrize(("d", "e"), [(1, 130), (3, 80), (20, 1), (72, 20), (80, 72), (130, 3)])

@@ -15,7 +15,17 @@ CACHES = (_compile, plan.make_plan, plan.compiled, kind.kind_of)
 
 
 @pytest.fixture
-def broken(monkeypatch):
+def fresh():
+    """Nothing compiled before the test, nor kept after it."""
+    for cache in CACHES:
+        cache.cache_clear()
+    yield
+    for cache in CACHES:
+        cache.cache_clear()
+
+
+@pytest.fixture
+def broken(fresh, monkeypatch):
     """A machine whose compiler is found but builds nothing; how often it was asked."""
     asked = []
 
@@ -23,14 +33,10 @@ def broken(monkeypatch):
         asked.append(name)
         raise UnsupportedError(f"{name}: g++ (gcc 0) does not compile its kernel")
 
-    for cache in CACHES:
-        cache.cache_clear()
     monkeypatch.setattr(module, "load_library", fail)
     monkeypatch.setenv(plan.ORDER_VARIABLE, "cpu,tiled")
     monkeypatch.setattr(run, "_warned", set())
-    yield asked
-    for cache in CACHES:
-        cache.cache_clear()
+    return asked
 
 
 def test_program_runs_elsewhere_with_one_warning(broken):
@@ -49,9 +55,7 @@ def test_named_backend_says_why_it_cannot(broken):
         attended(near, rows(n=5, m=7), backend="cpu")
 
 
-def test_gradient_that_cannot_be_built_names_who_can(monkeypatch):
-    for cache in CACHES:
-        cache.cache_clear()
+def test_gradient_that_cannot_be_built_names_who_can(fresh, monkeypatch):
     real = module.Module._build
 
     def build(self, *kinds):
@@ -64,5 +68,3 @@ def test_gradient_that_cannot_be_built_names_who_can(monkeypatch):
     output = rg.attend(near, *leaf.unbind(), backend="cpu")
     with pytest.raises(UnsupportedError, match=r'declined the gradients .* backend="tiled"'):
         output.sum().backward()
-    for cache in CACHES:
-        cache.cache_clear()

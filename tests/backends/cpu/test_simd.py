@@ -5,21 +5,13 @@ oldest machine the compiler knows, where nothing is fused and no intrinsic is us
 """
 
 import ctypes
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from regard.ir.random import draw_bits
-
-TEMPLATE = Path(__file__).parents[3] / "src/regard/backends/cpu/template"
-FLAGS = (
-    "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-signed-zeros "
-    "-fno-exceptions -fno-rtti -Wall -Wextra -Werror -Wno-psabi -shared -fPIC"
-).split()
+from tests.backends.cpu.headers import compile_headers
 
 DRIVER = """
 #include "math.h"
@@ -130,15 +122,11 @@ BUILDS = [
 @pytest.fixture(scope="module", params=BUILDS)
 def driver(request, tmp_path_factory):
     """Build the driver once for all tests of a module."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("neither g++ nor clang++ is installed, and the headers must be compiled")
     real, size, machine = request.param
     folder = tmp_path_factory.mktemp("driver")
     (folder / "driver.cpp").write_text(DRIVER)
-    sizes = [f"-DREGARD_REAL={real}", f"-DREGARD_BYTES={size}", f"-I{TEMPLATE}"]
-    command = [compiler, *FLAGS, *machine, *sizes, "driver.cpp", "-o", "driver.so", "-lm"]
-    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    options = ["-O3", "-shared", *machine, f"-DREGARD_REAL={real}", f"-DREGARD_BYTES={size}"]
+    built = compile_headers(folder, *options, "driver.cpp", "-o", "driver.so", "-lm")
     assert built.returncode == 0, built.stderr
     return Driver(folder / "driver.so", {"float": "float32", "double": "float64"}[real])
 
