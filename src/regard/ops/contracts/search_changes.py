@@ -17,7 +17,7 @@ from regard.ir.bound import Bound
 from regard.ir.contracts import Contract
 from regard.ir.program import AttentionProgram
 from regard.ops.check import named_inputs
-from regard.ops.contracts.calls import alike_trials, empty_trials, loud_trials, make_call
+from regard.ops.contracts.calls import Trial, alike_trials, empty_trials, loud_trials, make_call
 from regard.ops.contracts.counterexample import Counterexample
 from regard.ops.contracts.look import (
     Place,
@@ -52,10 +52,8 @@ def search_head(
 def _search_copies(
     program: AttentionProgram, most: int | None, axis: int, words: str
 ) -> Counterexample | None:
-    for trial in islice(alike_trials(program.root), most):
-        bound = make_call(program, replace(trial, batch=2))
-        if bound is None:
-            return None
+    trials = (replace(trial, batch=2) for trial in alike_trials(program.root))
+    for bound in _calls(program, trials, most):
         names = _names(program.root)
         same = {name: _first_of(bound.tensors[name], axis) for name in names}
         call = bound.with_tensors(same)
@@ -67,6 +65,15 @@ def _search_copies(
             numbers = differing(first[own], second[own])
             return show(program.root, call, at, words, *numbers)
     return None
+
+
+def _calls(program: AttentionProgram, trials: Iterator[Trial], most: int | None) -> Iterator[Bound]:
+    """Yield the calls of the first trials; none if no width of rows fits the program."""
+    for trial in islice(trials, most):
+        bound = make_call(program, trial)
+        if bound is None:
+            return
+        yield bound
 
 
 def _first_of(tensor: Tensor, axis: int) -> Tensor:
@@ -82,10 +89,7 @@ def search_shift(
     program: AttentionProgram, _: Contract, most: int | None = None
 ) -> Counterexample | None:
     """Raise all positions by the same number."""
-    for trial in islice(alike_trials(program.root), most):
-        bound = make_call(program, trial)
-        if bound is None:
-            return None
+    for bound in _calls(program, alike_trials(program.root), most):
         for by in _SHIFTS:
             moved = replace(
                 bound,
@@ -102,10 +106,7 @@ def search_order(
     program: AttentionProgram, _: Contract, most: int | None = None
 ) -> Counterexample | None:
     """Exchange two keys, or two queries, with all that belongs to them."""
-    for trial in islice(alike_trials(program.root), most):
-        bound = make_call(program, trial)
-        if bound is None:
-            return None
+    for bound in _calls(program, alike_trials(program.root), most):
         for side, first, second in _exchanges(bound):
             moved, order = _exchange(program.root, bound, side, first, second)
             words = f"{side} rows {first} and {second} change places"
@@ -168,10 +169,7 @@ def search_bound(
 ) -> Counterexample | None:
     """Look for a score beyond the bound."""
     root, limit = program.root, contract.limit or 0.0
-    for trial in islice(loud_trials(root), most):
-        bound = make_call(program, trial)
-        if bound is None:
-            return None
+    for bound in _calls(program, loud_trials(root), most):
         for name, number, where in _numbers(root):
             values = weights_of(n.Output(n.Weigh(number, where, "a"), root.values, None), bound)
             beyond = (values.abs() > limit * (1 + 1e-9)) & (values != -torch.inf)
@@ -204,10 +202,7 @@ def search_empty(
     sinks = [t.sink for t in n.walk(root) if isinstance(t, n.Softmax) and t.sink is not None]
     if has_sink(root.weights) or any(may_be_hidden(sink) is not n.Const(False) for sink in sinks):
         return None
-    for trial in islice(empty_trials(root), most):
-        bound = make_call(program, trial)
-        if bound is None:
-            return None
+    for bound in _calls(program, empty_trials(root), most):
         place = first_place(~seen_in(root, bound).any(-1))
         if place is not None:
             return show(root, bound, place, "", "the query sees", "no key, and no sink")
