@@ -10,45 +10,30 @@ float32 N2048 unless a row says otherwise; training gives gradients of q, k, v a
 
 import argparse
 import itertools
-import json
-import math
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from _measure import (
-    Bar,
-    PeakMemory,
-    Row,
-    Table,
-    cores,
-    draw_ratios,
-    interleaved_rounds,
-    processor_flags,
-)
+from _cpu_cases import FORWARD, TRAINING, Problem, causal, document_starts, full, window
+from _cpu_children import child
+from _cpu_session import FAST, RATE, TIME, Session
+from _measure import Bar, Row, Table, cores, draw_ratios, processor_flags
 from overhead import CALLS, SHAPE, many
-from overhead import causal as small_causal
 from torch import Tensor
-from torch.nn.functional import embedding, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 import regard as rg
-from regard.backends.cpu import library
 from regard.backends.cpu.caller import Caller
 from regard.backends.cpu.module import Layout
-from regard.ir.program import AttentionProgram
 
-FORWARD, TRAINING = "forward", "forward + backward"
-FAST, TIME, RATE = "× as fast", "× its time", "× its rate"
 AMX = {"amx_tile", "amx_bf16"} <= set(processor_flags())
 
 BARS = {
@@ -76,391 +61,6 @@ BARS = {
     "build forward and backward, s": Bar("<=", 3.0),
     "load, ms": Bar("<=", 25.0),
 }
-
-
-# ── What is run ───────────────────────────────────────────────────────────────────────────────
-def _scaled(pair):
-    return rg.dot(pair.q, pair.k) / rg.sqrt(pair.width)
-
-
-@rg.program
-def full(pair):
-    """Scaled dot product."""
-    return rg.softmax(_scaled(pair))
-
-
-@rg.program
-def causal(pair):
-    """Scaled dot product that looks back."""
-    return rg.softmax(_scaled(pair), where=pair.j <= pair.i)
-
-
-@rg.program
-def alibi(pair):
-    """A causal bias by distance, learned per head."""
-    slope = rg.parameter("slope", per="head", init=rg.init.alibi)
-    return rg.softmax(_scaled(pair) - slope * (pair.i - pair.j), where=pair.j <= pair.i)
-
-
-@rg.program
-def t5_bias(pair):
-    """T5's learned table of 32 buckets of distance."""
-    bias = rg.parameter("bias", per=("head", 32), init=rg.init.normal(1.0))
-    distance = abs(pair.i - pair.j)
-    steps = rg.log(rg.max(distance, 1) / 8) / math.log(128 / 8) * 8 + 1e-4
-    bucket = rg.where(distance < 8, distance, rg.min(8 + rg.floor(steps), 15))
-    return rg.softmax(_scaled(pair) + bias[bucket + rg.where(pair.j > pair.i, 16, 0)])
-
-
-@rg.program
-def documents(pair):
-    """Causal within each document."""
-    same = rg.query_feature("document_q") == rg.key_feature("document_k")
-    return rg.softmax(_scaled(pair), where=same & (pair.j <= pair.i))
-
-
-@rg.program
-def sink(pair):
-    """Causal, with a learned sink per head."""
-    return rg.softmax(_scaled(pair), where=pair.j <= pair.i, sink=rg.parameter("sink", per="head"))
-
-
-@rg.program
-def soft_cap(pair):
-    """Causal, with scores bent to stay between -50 and 50."""
-    return rg.softmax(50 * rg.tanh(_scaled(pair) / 50), where=pair.j <= pair.i)
-
-
-@rg.program
-def window(pair):
-    """Causal within 256."""
-    return rg.softmax(_scaled(pair), where=(pair.j <= pair.i) & (pair.i - pair.j < 256))
-
-
-@rg.program
-def additive(pair):
-    """Additive attention."""
-    units = rg.parameter("units", per=("head", "channel"), init=rg.init.normal(1.0))
-    return rg.softmax(rg.sum(units * rg.tanh(pair.q + pair.k)))
-
-
-@dataclass
-class Case:
-    """A program with what others need to compute the same.
-
-    Attributes:
-        program: The program.
-        learned: Parameters, each (H, …).
-        given: Other inputs of the program.
-        mask: 0 where seen and -inf elsewhere, (N, M), or None if all is seen.
-        dense: Gives the scores q·k/√D a bias, from them and the parameters; dense, for eager use.
-        flex: The same as FlexAttention's score_mod.
-        seen: The mask as a condition on i and j, for FlexAttention; True if there is none.
-    """
-
-    program: AttentionProgram
-    learned: dict[str, Tensor] = field(default_factory=dict)
-    given: dict[str, Tensor] = field(default_factory=dict)
-    mask: Tensor | None = None
-    dense: Callable[..., Tensor] | None = None
-    flex: Callable[..., Tensor] | None = None
-    seen: Callable[..., Any] | None = None
-
-    def pairs(self, rows: int) -> int:
-        """Return how many pairs a head sees."""
-        return rows * rows if self.mask is None else int((self.mask == 0).sum())
-
-
-def looking_back(rows: int) -> Tensor:
-    """Return the causal mask."""
-    return torch.full((rows, rows), -torch.inf).triu(1)
-
-
-def _back(i, j):
-    return j <= i
-
-
-def _places(rows: int) -> tuple[Tensor, Tensor]:
-    return torch.arange(rows)[:, None], torch.arange(rows)[None]
-
-
-def full_case(rows: int, heads: int) -> Case:
-    """Return plain attention."""
-    return Case(full)
-
-
-def causal_case(rows: int, heads: int) -> Case:
-    """Return plain attention that looks back."""
-    return Case(causal, mask=looking_back(rows), seen=_back)
-
-
-def alibi_case(rows: int, heads: int) -> Case:
-    """Return ALiBi."""
-    slope = torch.tensor([2.0 ** -(8 * (h + 1) / heads) for h in range(heads)])
-    i, j = _places(rows)
-    distance = (i - j).float()
-    return Case(
-        alibi, {"slope": slope}, mask=looking_back(rows), seen=_back,
-        dense=lambda s, x: s - x["slope"][:, None, None] * distance.to(s.dtype),
-        flex=lambda s, b, h, i, j: s - slope[h] * (i - j),
-    )  # fmt: skip
-
-
-def t5_case(rows: int, heads: int) -> Case:
-    """Return T5's bias."""
-    bias = torch.randn(heads, 32)
-    step = torch.arange(1 - rows, rows)  # i - j
-    steps = (step.abs().clamp(min=1) / 8).log() / math.log(128 / 8) * 8 + 1e-4
-    far = (8 + steps.floor()).clamp(max=15).long()
-    bucket = torch.where(step.abs() < 8, step.abs(), far) + torch.where(step < 0, 16, 0)
-    i, j = _places(rows)
-    # Beforehand for both peers: the bucket of each pair, and the bias of each difference.
-    buckets, by_step = bucket[i - j + rows - 1], bias[:, bucket].contiguous()
-    return Case(
-        t5_bias, {"bias": bias},
-        dense=lambda s, x: s + embedding(buckets, x["bias"].mT.contiguous()).permute(2, 0, 1),
-        flex=lambda s, b, h, i, j: s + by_step[h, i - j + rows - 1],
-    )  # fmt: skip
-
-
-def document_starts(rows: int) -> list[int]:
-    """Return where documents of uneven lengths start, and the end."""
-    return [0, *(rows * part // 20 for part in (3, 4, 9, 15)), rows]
-
-
-def documents_case(rows: int, heads: int) -> Case:
-    """Return causal documents."""
-    ids = torch.zeros(rows, dtype=torch.int64)
-    for start in document_starts(rows)[1:-1]:
-        ids[start:] += 1
-    given = {"document_q": ids, "document_k": ids}
-    mask = looking_back(rows).masked_fill(ids[:, None] != ids, -torch.inf)
-    return Case(documents, given=given, mask=mask, seen=lambda i, j: (ids[i] == ids[j]) & (j <= i))
-
-
-def sink_case(rows: int, heads: int) -> Case:
-    """Return a learned sink."""
-    return Case(sink, {"sink": torch.randn(heads)}, mask=looking_back(rows))
-
-
-def soft_cap_case(rows: int, heads: int) -> Case:
-    """Return capped scores."""
-    return Case(
-        soft_cap, mask=looking_back(rows), seen=_back,
-        dense=lambda s, x: 50 * torch.tanh(s / 50),
-        flex=lambda s, b, h, i, j: 50 * torch.tanh(s / 50),
-    )  # fmt: skip
-
-
-def additive_case(rows: int, heads: int) -> Case:
-    """Return additive attention of 64 hidden units; its scores are no products."""
-    return Case(additive, {"units": torch.randn(heads, 64) / 8})
-
-
-CASES = {
-    "full": full_case, "causal": causal_case, "ALiBi": alibi_case, "T5 bias": t5_case,
-    "documents": documents_case, "sink": sink_case, "soft cap": soft_cap_case,
-    "additive": additive_case,
-}  # fmt: skip
-
-
-class Problem:
-    """A case with tensors, and every way to compute it.
-
-    Args:
-        name: Of the case.
-        rows: N and M.
-        heads: H.
-        width: D.
-        dtype: Of q, k and v.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        rows: int,
-        heads: int = 8,
-        width: int = 64,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        torch.manual_seed(0)
-        self.case = CASES[name](rows, heads)
-        self.rows = [torch.randn(1, heads, rows, width, dtype=dtype) for _ in "qkv"]
-        self.grad = torch.randn_like(self.rows[0])
-        self.leaves = [x.requires_grad_() for x in [*self.rows, *self.case.learned.values()]]
-        self.flops = 4 * self.case.pairs(rows) * width * heads
-
-    def named(self, leaves: list[Tensor]) -> dict[str, Tensor]:
-        """Return the parameters by name."""
-        return dict(zip(self.case.learned, leaves[3:], strict=True))
-
-    def ours(self, backend: str = "cpu") -> Callable[[], Tensor]:
-        """Return our forward."""
-        named = {**self.case.given, **self.named(self.leaves)}
-        return partial(rg.attend, self.case.program, *self.rows, backend=backend, **named)
-
-    def sdpa(self) -> Callable[[], Tensor]:
-        """Return torch's fused attention."""
-        looks_back = self.case.mask is not None
-        return partial(scaled_dot_product_attention, *self.rows, is_causal=looks_back)
-
-    def eager(self) -> Callable[[], Tensor]:
-        """Return attention with dense weights."""
-        return partial(self.dense, self.leaves, self.case.mask)
-
-    def dense(self, leaves: list[Tensor], mask: Tensor | None) -> Tensor:
-        """Return attention with dense weights, in the dtype of what is given."""
-        q, k, v = leaves[:3]
-        learned = self.named(leaves)
-        if "units" in learned:
-            score = (
-                torch.tanh(q.unsqueeze(3) + k.unsqueeze(2)) * learned["units"][:, None, None]
-            ).sum(-1)
-        else:
-            score = q @ k.mT / math.sqrt(q.shape[-1])
-        score = score if self.case.dense is None else self.case.dense(score, learned)
-        score = score if mask is None else score + mask.to(score.dtype)
-        if "sink" in learned:
-            last = learned["sink"].view(1, -1, 1, 1).expand(*score.shape[:3], 1)
-            return torch.softmax(torch.cat([score, last], -1), -1)[..., :-1] @ v
-        return torch.softmax(score, -1) @ v
-
-    def flex(self) -> Callable[[], Tensor]:
-        """Return compiled FlexAttention, with a block mask where something is hidden."""
-        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-        torch._dynamo.reset()
-        seen, size, blocks = self.case.seen, self.rows[0].shape[2], None
-        if seen is not None:
-            made = lambda b, h, i, j: seen(i, j)  # noqa: E731
-            blocks = create_block_mask(made, None, None, size, size, device="cpu")
-        run = torch.compile(flex_attention, dynamic=False)
-        # It refuses rows that require gradients, even where none are recorded.
-        rows = [x.detach() for x in self.rows]
-        return partial(run, *rows, score_mod=self.case.flex, block_mask=blocks)
-
-    @cached_property
-    def exact(self) -> tuple[int, list[Tensor]]:
-        """How many heads are computed exactly, and their output and gradients, in float64."""
-        heads = self.rows[0].shape[1] if self.rows[0].shape[2] <= 2048 else 1
-        found: list[list[Tensor]] = []
-        for h in range(heads):
-            own = [x[:, h : h + 1] for x in self.rows] + [x[h : h + 1] for x in self.leaves[3:]]
-            leaves = [x.detach().double().requires_grad_() for x in own]
-            output = self.dense(leaves, self.case.mask)
-            grads = torch.autograd.grad(output, leaves, self.grad[:, h : h + 1].double())
-            found.append([output.detach(), *grads])
-        whole = zip(*found, strict=True)
-        return heads, [torch.cat(parts, int(k < 4)) for k, parts in enumerate(whole)]
-
-    def error(self, found: Tensor | tuple[Tensor, ...]) -> float:
-        """Return the largest error of an output or of gradients, by the largest number there."""
-        heads, exact = self.exact
-        pairs = (
-            zip(found, exact[1:], strict=True) if isinstance(found, tuple) else [(found, exact[0])]
-        )
-        worst = 0.0
-        for k, (one, true) in enumerate(pairs):
-            own = one[:, :heads] if k < 3 else one[:heads]
-            worst = max(worst, float((own.detach().double() - true).abs().max() / true.abs().max()))
-        return worst
-
-    def run(self, forward: Callable[[], Tensor], part: str) -> Callable[[], Any]:
-        """Return a function without arguments that runs forward, or forward and backward."""
-        if part == TRAINING:
-            return lambda: torch.autograd.grad(forward(), self.leaves, self.grad)
-        return torch.no_grad()(forward)
-
-
-# ── How it is run ─────────────────────────────────────────────────────────────────────────────
-@dataclass
-class Session:
-    """A run of this script.
-
-    Attributes:
-        table: Where rows go.
-        quick: Whether sizes are small, so that only the script is tried.
-        only: A word in the titles of the groups that are run.
-        group: The title of the present group.
-    """
-
-    table: Table
-    quick: bool = False
-    only: str = ""
-    group: str = ""
-    failures: int = 0
-
-    def sized(self, rows: int) -> int:
-        """Return a number of rows, or few when all must be quick."""
-        return rows // 32 if self.quick else rows
-
-    def times(
-        self, contenders: dict[str, Callable[[], object]], warm: bool = False
-    ) -> dict[str, list[float]]:
-        """Time contenders for about four seconds, at least three rounds."""
-        rounds, least = (1, 1) if self.quick else (25, 3)
-        return interleaved_rounds(contenders, rounds, 0 if warm else 1, 4.0, least)
-
-    @contextmanager
-    def trying(self, case: str, part: str = "") -> Iterator[None]:
-        """Note a failure as a row, and go on: the other figures are wanted all the same."""
-        try:
-            yield
-        except Exception as problem:
-            self.failures += 1
-            said = f"{type(problem).__name__}: {problem}".splitlines()[0][:160]
-            self.table.add(Row(self.group, case, part, "", None, "", note=said))
-
-    def add(self, case: str, part: str, peer: str, figure: float, unit: str, **more: Any) -> None:
-        """Add a row."""
-        self.table.add(Row(self.group, case, part, peer, figure, unit, **more))
-
-    def compare(
-        self, problem: Problem, case: str, part: str, peers: dict[str, Callable[[], Tensor]],
-        bars: dict[str, Bar | None], ours: Callable[[], Tensor] | None = None,
-    ) -> dict[str, list[float]]:  # fmt: skip
-        """Time us and peers that compute the same, with a row for each peer.
-
-        Args:
-            problem: What is computed.
-            case: For people.
-            part: FORWARD or TRAINING.
-            peers: The forwards of the others, by name.
-            bars: What we must reach beside each.
-            ours: Our forward, if not the problem's.
-
-        Returns:
-            The times of all, round by round; ours by the name "ours".
-        """
-        forwards = {"ours": ours or problem.ours(), **peers}
-        contenders = {name: problem.run(run, part) for name, run in forwards.items()}
-        errors = {name: problem.error(run()) for name, run in contenders.items()}
-        # Each has run once for its error.
-        times = self.times(contenders, warm=True)
-        flops = problem.flops * (3.5 if part == TRAINING else 1.0)
-        for peer in peers:
-            self.add_ratio(
-                times, case, part, peer, FAST, bar=bars.get(peer), error=errors["ours"],
-                peer_error=errors[peer],
-                gflops=flops / statistics.median(times["ours"]) / 1e6,
-            )  # fmt: skip
-        return times
-
-    def add_ratio(
-        self, times: dict[str, list[float]], case: str, part: str, peer: str, unit: str,
-        share: float = 1.0, **more: Any,
-    ) -> None:  # fmt: skip
-        """Add a row for two contenders' times; `share` is what a ratio is multiplied by."""
-        above, below = (
-            (times["ours"], times[peer]) if unit == TIME else (times[peer], times["ours"])
-        )
-        figure = share * statistics.median(above) / statistics.median(below)
-        by_round = [share * a / b for a, b in zip(above, below, strict=True)]
-        if len(by_round) > 1:
-            low, _, high = statistics.quantiles(by_round, n=4)
-            more["quartiles"] = (low, high)
-        ours, its = statistics.median(times["ours"]), statistics.median(times[peer])
-        self.add(case, part, peer, figure, unit, ours_ms=ours, peer_ms=its, **more)
 
 
 # ── The groups ────────────────────────────────────────────────────────────────────────────────
@@ -655,9 +255,9 @@ def measure_calls(session: Session) -> None:
     rows = [torch.randn(SHAPE) for _ in "qkv"]
     learned = [row.clone().requires_grad_() for row in rows]
     grad = torch.randn(SHAPE)
-    whole = partial(rg.attend, small_causal, *learned, backend="cpu")
+    whole = partial(rg.attend, causal, *learned, backend="cpu")
     calls: dict[str, tuple[Callable[[], object], Bar | None]] = {
-        "no gradients": (partial(rg.attend, small_causal, *rows, backend="cpu"), BARS["call"]),
+        "no gradients": (partial(rg.attend, causal, *rows, backend="cpu"), BARS["call"]),
         "with gradients, forward": (whole, BARS["call with gradients"]),
         "with gradients, forward + backward": (
             lambda: torch.autograd.grad(whole(), learned, grad),
@@ -769,71 +369,6 @@ GROUPS: dict[str, Callable[[Session], None]] = {
 }
 
 
-# ── Processes of their own ────────────────────────────────────────────────────────────────────
-def child(kind: str, **options: Any) -> dict[str, float]:
-    """Run one of the functions below in a new process.
-
-    Args:
-        kind: Which.
-        **options: What it is called with; names in capitals go to its environment.
-
-    Returns:
-        What it found.
-    """
-    variables = {name: value for name, value in options.items() if name.isupper()}
-    rest = {name: value for name, value in options.items() if not name.isupper()}
-    command = [sys.executable, __file__, "--child", json.dumps({"kind": kind, **rest})]
-    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(
-            (done.stderr.strip() or f"ended with {done.returncode}").splitlines()[-1]
-        )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def build_in_child(training: bool) -> dict[str, float]:
-    """Return how long a first call took, and how much of that was building or loading libraries."""
-    spent, load = [0.0], library.load_library
-
-    def timed(*given: Any):
-        start = time.perf_counter()
-        found = load(*given)
-        spent[0] += time.perf_counter() - start
-        return found
-
-    for module in list(sys.modules.values()):
-        if getattr(module, "load_library", None) is load:
-            module.load_library = timed  # wherever it was imported by name
-    problem = Problem("ALiBi", 64)
-    run = problem.run(problem.ours(), TRAINING if training else FORWARD)
-    start = time.perf_counter()
-    run()
-    whole = time.perf_counter() - start
-    assert spent[0] > 0, "no library was loaded"
-    return {"call_s": whole, "library_s": spent[0]}
-
-
-def memory_in_child(name: str, rows: int, heads: int, whose: str) -> dict[str, float]:
-    """Return how far training raises this process's memory, in units of N·D·H floats."""
-    small, large = Problem(name, 64, heads), Problem(name, 64, heads)
-    torch.manual_seed(0)
-    # Without a dense mask: only the shapes of `large` change.
-    large.rows = [torch.randn(1, heads, rows, 64, requires_grad=True) for _ in "qkv"]
-    large.leaves = [*large.rows, *large.leaves[3:]]
-    large.grad = torch.randn(1, heads, rows, 64)
-    runs = [
-        one.run(one.ours() if whose == "ours" else one.sdpa(), TRAINING) for one in (small, large)
-    ]
-    for _ in range(3):
-        runs[0]()
-    with PeakMemory() as memory:
-        start = time.perf_counter()
-        kept = runs[1]()
-        spent = time.perf_counter() - start
-    assert kept is not None
-    return {"units": memory.grown_bytes / (4 * rows * heads * 64), "ms": spent * 1e3}
-
-
 # ── The command ───────────────────────────────────────────────────────────────────────────────
 def panels(table: Table) -> dict[str, list[Row]]:
     """Return the rows of the picture: those that say how many times as fast we are."""
@@ -892,7 +427,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--from", type=Path, dest="source", metavar="FILE", help="measure nothing, read a JSON file"
     )
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -900,11 +434,6 @@ def main() -> int:
     """Measure and report."""
     options = read_options()
     torch.set_num_threads(cores())
-    if options.child:
-        asked = json.loads(options.child)
-        run = {"build": build_in_child, "memory": memory_in_child}[asked.pop("kind")]
-        print(json.dumps(run(**asked)))
-        return 0
     if options.source:
         finish(Table.read(options.source), options, "")
         return 0

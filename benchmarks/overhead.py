@@ -15,16 +15,11 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import regard as rg
 from regard.backends.base import register
+from regard.testing.programs import causal
 
 # Calls in a row, so that reading the clock and leaving the caches do not count.
 CALLS = 500
 SHAPE = (1, 1, 16, 16)
-
-
-@rg.program
-def causal(pair):
-    """Scaled dot product that looks back."""
-    return rg.softmax(rg.dot(pair.q, pair.k) / rg.sqrt(pair.width), where=pair.j <= pair.i)
 
 
 class Nothing:
