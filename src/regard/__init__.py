@@ -73,6 +73,7 @@ from regard.ops.attend import attend
 from regard.ops.contracts.check import check
 from regard.ops.explain import explain
 from regard.ops.guarantee_mass import guarantee_mass
+from regard.ops.measure_machine import measure_machine
 from regard.ops.merge import merge
 from regard.ops.packed import attend_packed
 
@@ -97,8 +98,8 @@ __all__ = [
     "ProgramError", "RegardError", "TaskError", "UnsupportedError", "attend", "attend_packed",
     "channel", "check", "clip", "cos", "dot", "dropout", "entmax", "erf", "exp", "explain",
     "floor", "guarantee_mass", "init", "keep", "key_feature", "key_vector", "linear", "load",
-    "log", "map", "max", "max_over_keys", "merge", "min", "output", "pair_input", "parameter",
-    "program", "project", "query_feature", "query_vector", "ratio", "relu", "rotary", "rotate",
-    "save", "scalar", "sigmoid", "sign", "sin", "softmax", "softplus", "sparsemax", "sqrt", "sum",
-    "table", "tanh", "topk", "weigh", "where",
+    "log", "map", "max", "max_over_keys", "measure_machine", "merge", "min", "output",
+    "pair_input", "parameter", "program", "project", "query_feature", "query_vector", "ratio",
+    "relu", "rotary", "rotate", "save", "scalar", "sigmoid", "sign", "sin", "softmax", "softplus",
+    "sparsemax", "sqrt", "sum", "table", "tanh", "topk", "weigh", "where",
 ]  # fmt: skip

@@ -1,16 +1,29 @@
 """explain says which backend would run a call, why no other, and what it costs."""
 
 import json
+from dataclasses import astuple
 
 import pytest
 import torch
 
 import regard as rg
 from regard.errors import InputError, UnsupportedError
+from regard.ops import explain
+from regard.ops.predict import Prices
+from regard.passes.count_work import Work
 from regard.testing.inputs import Sizes, make_inputs
 from regard.testing.programs import PROGRAMS
 
 SHAPE = (2, 4, 300, 8)
+PRICES = Prices(1e-11, 1e-9, 1e-10, 0.0, 0.0, 5e-5, 1e-4)
+
+
+@pytest.fixture(autouse=True)
+def prices(monkeypatch):
+    """What is known of this machine: nothing, until a test adds a backend's."""
+    known: dict[str, Prices] = {}
+    monkeypatch.setattr(explain, "known_prices", lambda name, dtype: known.get(name))
+    return known
 
 
 def test_explanation_reads_well():
@@ -26,7 +39,12 @@ def test_explanation_reads_well():
         "sizes: B 2, H 4, G 2, N 300, M 700, D 8, E 8\n"
         "tiles: 256 queries x 512 keys, all heads at once\n"
         "numbers per pair-level value: 1,048,576 at once, 1,680,000 if it were dense\n"
-        "term a: shifted by the row's largest exponent"
+        "term a: shifted by the row's largest exponent\n"
+        "blocks: 4 of 256 queries x 512 keys: 2 empty, 0 full, 2 mixed; 50.0% are visited\n"
+        "  ▒·\n"
+        "  ▒·\n"
+        "work: 20.2 M multiply-adds, 2.18 M exponentials, 16 M other operations, 0 bytes moved\n"
+        "predicted: nothing before rg.measure_machine() has measured this machine"
     )
 
 
@@ -43,7 +61,22 @@ def test_explanation_is_plain_data_as_well():
         "tile": [30, 30],
         "shifted": {"a": False},
         "sweeps": [],
+        "tile_heads": 8,
         "pair_numbers": [7200, 7200],
+        "plan": None,
+        # A pair: two products of 8 channels, a softplus and its share, six operators.
+        "work": {
+            "products": 16 * 7200,
+            "functions": 2.5 * 7200,
+            "operations": 6 * 7200,
+            "bytes": 0,
+            "pieces": 7,
+            "calls": 1,
+            "gradients": 0,
+        },
+        "predicted_ms": {},
+        "prices": {},
+        "measured_ms": None,
         "formula": PROGRAMS["softplus_share"].formula(),
     }
 
@@ -105,3 +138,49 @@ def test_what_is_no_shape_is_refused():
     with pytest.raises(InputError) as caught:
         rg.explain(PROGRAMS["causal"], "wide")
     assert str(caught.value) == "q must be a tensor or a shape such as (2, 8, 128, 64), not 'wide'"
+
+
+def test_blocks_are_counted_and_drawn():
+    found = rg.explain(PROGRAMS["causal"], (1, 2, 1024, 8), backend="cpu").plan
+    # 16 steps of keys for 32 of queries: both rows of blocks of a step have a mixed one.
+    assert (found.rows, found.keys) == (32, 64)
+    assert (found.empty, found.full, found.mixed) == (240, 240, 32)
+    assert found.visited == pytest.approx(272 / 512)
+    assert found.picture[0] == "▒" + 15 * "·"
+    assert found.picture[-1] == 15 * "█" + "▒"
+    assert all(len(row) == 16 for row in found.picture) and len(found.picture) == 16
+
+
+def test_picture_of_many_blocks_stays_small():
+    found = rg.explain(PROGRAMS["window"], (1, 1, 20_000, 8), backend="cpu").plan
+    assert len(found.picture) <= 24
+    assert {len(row) for row in found.picture} <= set(range(24, 49))
+
+
+def test_plans_that_differ_say_along_what():
+    lengths = torch.tensor([100, 1000])
+    found = rg.explain(PROGRAMS["causal"], (2, 2, 1024, 8), backend="cpu", key_lengths=lengths)
+    assert found.plan.differs == ("batch rows",)
+    assert "drawn: the first of batch rows" in str(found)
+
+
+def test_prediction_is_work_times_prices(prices):
+    assert rg.explain(PROGRAMS["causal"], SHAPE).predicted_ms == {}
+    prices["sdpa"], prices["tiled"] = PRICES, Prices(*(3 * x for x in astuple(PRICES)))
+    found = rg.explain(PROGRAMS["causal"], SHAPE)
+    work = Work(**found.work)
+    assert list(found.predicted_ms) == ["sdpa", "tiled"]
+    assert found.predicted_ms["sdpa"] == pytest.approx(1e3 * PRICES.seconds(work))
+    lines = str(found).splitlines()
+    assert lines[-2].startswith("predicted: ") and "GFLOP/s of products" in lines[-2]
+    assert lines[-1].startswith("  tiled: ")
+
+
+def test_call_is_run_where_its_time_is_asked_for(prices, monkeypatch):
+    asked = []
+    monkeypatch.setattr(explain, "measure_machine", lambda *names: asked.append(names))
+    prices["tiled"] = PRICES
+    found = rg.explain(PROGRAMS["alibi"], SHAPE, training=True, measure=True)
+    assert asked == [(("tiled", "reference"), torch.float32)]
+    assert found.measured_ms > 0
+    assert str(found).splitlines()[-1].endswith("of the prediction")

@@ -4,7 +4,7 @@ Adding a backend is adding a folder and registering it; the contract suite then 
 others: choosing one (`ops/plan`) and calling it (`ops/run`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
+from regard.passes.count_work import Work
 
 
 class Declined(Exception):
@@ -65,6 +66,43 @@ class Request:
     plain_positions: bool
 
 
+@dataclass(frozen=True)
+class BlockPlan:
+    """Which blocks of pairs a backend visits.
+
+    Attributes:
+        codes: int8 (B or 1, H or 1, blocks of queries, blocks of keys) of EMPTY, FULL and MIXED,
+            as `values.blocks.classify_blocks` gives them.
+        rows: Query rows of a block.
+        keys: Key rows of a block.
+    """
+
+    codes: Tensor
+    rows: int
+    keys: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How a backend would run a call.
+
+    Attributes:
+        work: What it costs, counted; None if nobody counts that.
+        sweeps: What each sweep over the pairs is for, in the order of a call.
+        tile: Query rows and key rows of a tile; None if it does not work in tiles.
+        tile_heads: How many heads a tile holds, of all batch rows.
+        shifted: For each term, whether its exponentials are shifted by the row's maximum.
+        plan: The blocks it visits; None if it visits every pair.
+    """
+
+    work: Work | None = None
+    sweeps: tuple[str, ...] = ()
+    tile: tuple[int, int] | None = None
+    tile_heads: int = 1
+    shifted: dict[str, bool] = field(default_factory=dict)
+    plan: BlockPlan | None = None
+
+
 class Backend(Protocol):
     """One way of running programs.
 
@@ -93,6 +131,10 @@ class Backend(Protocol):
         self, kernel: Any, bound: Bound, saved: Any, grads: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Return the gradients of the wanted tensors by name."""
+        ...
+
+    def facts(self, kernel: Any, bound: Bound) -> Facts:
+        """Return how the call would run, without running it."""
         ...
 
 

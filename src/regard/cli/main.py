@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from regard.cli import cache, check, evaluate, show, train, translate
+from regard.cli import cache, check, evaluate, explain, show, train, translate
 from regard.errors import RegardError
 
 WRONG_USE = 2
@@ -40,6 +40,7 @@ app = typer.Typer(
     help="Attention as a small program: see it, train with it, translate with it.",
 )
 app.command()(show.show)
+app.command("explain")(explain.explain_program)
 app.command("check")(check.check_program)
 for command in (train.train, evaluate.evaluate, translate.translate, cache.cache):
     app.command()(command)

@@ -4,35 +4,21 @@ Leaves to others: the choice itself (`plan`), writing code (the backends).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
-from regard.backends.base import Request, registered
-from regard.backends.cpu import kernel as cpu
-from regard.backends.tiled import kernel as tiled
+from regard.backends.base import Facts, Request, registered
 from regard.errors import InputError, nearest
-from regard.ir import nodes as n
+from regard.ir.bound import Bound
 from regard.ir.program import AttentionProgram
-from regard.ops.bind import Options
-from regard.ops.check import named_inputs
-from regard.ops.parameters import array_shapes, row_widths
-from regard.ops.plan import make_plan
-from regard.ops.prepare import prepare
-from regard.passes.find_uses import find_uses
-
-# What a sweep of the cpu backend gives, by its name.
-_SWEEPS = {
-    "count": "how many keys each row sees",
-    "forward": "row sums and output at once",
-    "decode": "row sums and output at once; keys and values are read where they lie",
-    "sums": "row sums",
-    "spread": "the output, from weights that read row sums",
-    "inverses": "what normalisers receive",
-    "backward": "what every input receives",
-}
+from regard.ops.explain_text import PlanSummary, explanation_text, summarise_plan
+from regard.ops.imagine_call import imagine_call
+from regard.ops.measure_machine import measure_machine
+from regard.ops.plan import Plan, compiled, make_plan
+from regard.ops.predict import Prices, known_prices
+from regard.passes.count_work import Work
 
 
 @runtime_checkable
@@ -55,9 +41,18 @@ class Explanation:
         sizes: B, H, G, N, M, D, E.
         sweeps: What each sweep over the pairs gives, in the order of a call, if that is known.
         tile: Query rows and key rows of a tile, if the backend works in tiles.
+        tile_heads: How many heads a tile holds, of all batch rows.
         shifted: For each term, whether its exponentials are shifted by the row's maximum.
         pair_numbers: Numbers held per pair-level value at once (by each thread of the cpu backend),
             and for all pairs: what a dense implementation holds.
+        plan: The blocks of pairs that are visited; None if all are.
+        work: What is counted of the call, and of its gradient if it is wanted: multiply-adds
+            ("products"), functions in exponentials, other operations, bytes moved; None where
+            nobody counts.
+        predicted_ms: Milliseconds by backend that can run the call, where this machine has been
+            measured.
+        prices: What the prediction is made from, as text, by backend.
+        measured_ms: Milliseconds of the call, if it was run.
         formula: The program as text.
     """
 
@@ -67,8 +62,14 @@ class Explanation:
     sizes: dict[str, int]
     sweeps: tuple[str, ...]
     tile: tuple[int, int] | None
+    tile_heads: int
     shifted: dict[str, bool]
     pair_numbers: tuple[int, int]
+    plan: PlanSummary | None
+    work: dict[str, float] | None
+    predicted_ms: dict[str, float]
+    prices: dict[str, str]
+    measured_ms: float | None
     formula: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,29 +77,7 @@ class Explanation:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [self.formula, f"runs on: {self.backend}"]
-        lines += [f"  not {name}: {why}" for name, why in self.otherwise.items()]
-        lines.append(
-            "sizes: " + ", ".join(f"{letter} {size}" for letter, size in self.sizes.items())
-        )
-        lines += [f"sweep {place}: {what}" for place, what in enumerate(self.sweeps, 1)]
-        threaded = self.backend == "cpu"
-        if self.tile is not None:
-            heads = "one head at a time" if threaded else "all heads at once"
-            lines.append(f"tiles: {self.tile[0]} queries x {self.tile[1]} keys, {heads}")
-        at_once, dense = self.pair_numbers
-        lines.append(
-            f"numbers per pair-level value: {at_once:,} at once{' in each thread' * threaded}, "
-            f"{dense:,} if it were dense"
-        )
-        for name, shifted in self.shifted.items():
-            how = (
-                "shifted by the row's largest exponent"
-                if shifted
-                else "not shifted: no row maximum is taken"
-            )
-            lines.append(f"term {name}: {how}")
-        return "\n".join(lines)
+        return explanation_text(self)
 
 
 def explain(
@@ -109,9 +88,12 @@ def explain(
     *,
     backend: str = "auto",
     training: bool = False,
+    measure: bool = False,
     **options: Any,
 ) -> Explanation:
-    """Say how `attend` would run a program, without running it.
+    """Say how `attend` would run a program: where, which blocks it visits, what it costs.
+
+    Times are predicted where this machine has been measured (`measure_machine`).
 
     Args:
         program: The program.
@@ -120,7 +102,10 @@ def explain(
         v: Values, or their shape; those of k unless given.
         backend: As for `attend`.
         training: Whether the gradients of q, k, v and all parameters are wanted.
-        **options: As for `attend`. Inputs that are not given are imagined.
+        measure: Whether to run the call and say how long it takes beside the prediction; measures
+            the machine first if that was never done.
+        **options: As for `attend`. Inputs that are not given are imagined: zeros, which a mask that
+            reads them takes for what they say.
 
     Returns:
         The explanation; it prints well.
@@ -129,33 +114,56 @@ def explain(
         InputError: If something does not fit.
         UnsupportedError: If no backend, or not the named one, can run the program.
     """
-    request, sizes = _request(program, (q, k, v), training, options)
+    call = imagine_call(program, (q, k, v), training, options)
+    kind, bound = call.prepared(backend)
+    request = call.wanting(kind.request)
     plan = make_plan(request, backend)
-    chosen = plan.candidates[0]
-    otherwise = dict(plan.reasons)
-    otherwise |= {name: f"'{chosen}' comes first" for name in plan.candidates[1:]}
-    heads, pairs = request.batch * request.heads, request.queries * request.keys
-    sweeps, tile, shifted, at_once = (), None, {}, heads * pairs
-    if chosen == "tiled":
-        kernel = tiled.compile_kernel(request)
-        tile, shifted = _tile(kernel, request), _shifted(kernel)
-        at_once = heads * tile[0] * tile[1]
-    elif chosen == "cpu":
-        kernel = cpu.compile_kernel(request)
-        sweeps = tuple(_SWEEPS[name] for name in kernel.sweeps(request.queries, request.keys))
-        tile, shifted = _tile(kernel, request), _shifted(kernel)
-        at_once = tile[0] * tile[1]
+    chosen, *others = plan.candidates
+    if measure:
+        measure_machine(plan.candidates, request.dtype)
+    facts = _facts(chosen, request, bound)
+    priced = _priced(plan, bound)
     return Explanation(
         program=program.name,
         backend=chosen,
-        otherwise=otherwise,
-        sizes=sizes,
-        sweeps=sweeps,
-        tile=tile,
-        shifted=shifted,
-        pair_numbers=(at_once, heads * pairs),
+        otherwise={**dict(plan.reasons), **dict.fromkeys(others, f"'{chosen}' comes first")},
+        sizes=kind.facts.sizes,
+        sweeps=facts.sweeps,
+        tile=facts.tile,
+        tile_heads=facts.tile_heads,
+        shifted=facts.shifted,
+        pair_numbers=_pair_numbers(facts, request),
+        plan=None if facts.plan is None else summarise_plan(facts.plan),
+        work=None if facts.work is None else asdict(facts.work),
+        predicted_ms={name: 1e3 * price.seconds(work) for name, (price, work) in priced.items()},
+        prices={name: str(price) for name, (price, _) in priced.items()},
+        measured_ms=call.measured_ms(chosen) if measure else None,
         formula=program.formula(),
     )
+
+
+def _facts(name: str, request: Request, bound: Bound) -> Facts:
+    one, kernel = compiled(request, name)
+    return one.facts(kernel, bound)
+
+
+def _priced(plan: Plan, bound: Bound) -> dict[str, tuple[Prices, Work]]:
+    """Return prices and work of each backend that can run the call, where both are known."""
+    found = {}
+    for name in plan.candidates:
+        price = known_prices(name, plan.request.dtype)
+        work = None if price is None else _facts(name, plan.request, bound).work
+        if price is not None and work is not None:
+            found[name] = price, work
+    return found
+
+
+def _pair_numbers(facts: Facts, request: Request) -> tuple[int, int]:
+    """Return how many numbers a pair-level value has at once, and for all pairs."""
+    dense = request.batch * request.heads * request.queries * request.keys
+    if facts.tile is None:
+        return dense, dense
+    return facts.tile[0] * facts.tile[1] * facts.tile_heads, dense
 
 
 def emitted_code(
@@ -189,76 +197,6 @@ def emitted_code(
     writers = {name: one for name, one in registered().items() if isinstance(one, WritesCode)}
     if backend not in writers:
         raise InputError(f"no backend '{backend}' writes code; {nearest(backend, writers)}")
-    request, _ = _request(program, (q, k, v), training, options)
-    return writers[backend].code(request)
-
-
-def _request(
-    program: AttentionProgram, rows: tuple[Any, Any, Any], training: bool, options: dict[str, Any]
-) -> tuple[Request, dict[str, int]]:
-    """Return the kind of a call whose other inputs are imagined, and its sizes by letter."""
-    tensors: dict[str, Tensor] = {}
-    for name, value, other in zip("qkv", rows, (None, "q", "k"), strict=True):
-        tensors[name] = tensors[other] if value is None and other else _imagine(name, value)
-    named = {name: value for name, value in options.items() if name in named_inputs(program.root)}
-    rest = {name: value for name, value in options.items() if name not in named}
-    named = {**_imagined(program, tensors, named, rest.get("total_heads", 0)), **named}
-    kind, _ = prepare(program, tensors["q"], tensors["k"], tensors["v"], named, Options(**rest))
-    request = kind.request
-    if training:
-        learned = {leaf.name for leaf in program.parameters}
-        request = replace(request, wanted=request.wanted | {"q", "k", "v"} | learned)
-    return request, kind.facts.sizes
-
-
-def _tile(kernel: tiled.Kernel | cpu.Kernel, request: Request) -> tuple[int, int]:
-    """Return a tile's query rows and key rows, no more than there are."""
-    return min(kernel.tile[0], request.queries), min(kernel.tile[1], request.keys)
-
-
-def _shifted(kernel: tiled.Kernel | cpu.Kernel) -> dict[str, bool]:
-    """Return whether each term's exponentials are shifted."""
-    return {term.name: bool(term.exponents) for term in kernel.lowered.terms}
-
-
-def _imagine(name: str, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    try:
-        return torch.empty(tuple(value))
-    except (TypeError, RuntimeError):
-        raise InputError(
-            f"{name} must be a tensor or a shape such as (2, 8, 128, 64), not {value!r}"
-        ) from None
-
-
-def _imagined(
-    program: AttentionProgram, tensors: dict[str, Tensor], given: dict[str, Any], heads: int
-) -> dict[str, Tensor]:
-    """Return stand-ins for the inputs that have no default, of the kind the program needs."""
-    conditions, indices = find_uses(program.root)
-    q, k = tensors["q"], tensors["k"]
-    rows = {**tensors, **{name: x for name, x in given.items() if isinstance(x, Tensor)}}
-    vectors = [leaf.name for leaf in program.inputs if isinstance(leaf, n.Vector)]
-    known = {name: rows[name].shape[-1] for name in {*vectors, "q", "k", "v"} if name in rows}
-    widths = row_widths(program.root, known, q.shape[3])
-    shapes = array_shapes(program.root, heads or q.shape[1], widths)
-    made: dict[str, Tensor] = {}
-    for leaf in program.inputs:
-        dtype = torch.int64 if leaf in indices else torch.float32
-        dtype = torch.bool if leaf in conditions else dtype
-        match leaf:
-            case n.Feature():
-                made[leaf.name] = torch.zeros((1, 1, 1), dtype=dtype)
-            case n.PairInput():
-                one = torch.zeros((1, 1, 1, 1), dtype=dtype)
-                made[leaf.name] = one.expand(1, 1, q.shape[2], k.shape[2])
-            case n.Vector() if leaf.name not in ("q", "k", "v"):
-                like = q if leaf.side == "query" else k
-                made[leaf.name] = like.new_zeros((*like.shape[:3], widths[leaf.name]))
-            case n.Scalar() if leaf.default is None:
-                made[leaf.name] = torch.zeros(())
-            case n.Array() if leaf.source == "table":
-                shape = [size or 1 for size in shapes[leaf.name]]
-                made[leaf.name] = torch.zeros(shape, dtype=dtype)
-    return made
+    call = imagine_call(program, (q, k, v), training, options)
+    kind, _ = call.prepared("auto")
+    return writers[backend].code(call.wanting(kind.request))

@@ -5,7 +5,7 @@ Leaves to others: the meaning itself (`reference`).
 
 from torch import Tensor
 
-from regard.backends.base import Request, register
+from regard.backends.base import Facts, Request, register
 from regard.ir.bound import Bound
 from regard.reference.evaluate import evaluate
 
@@ -55,6 +55,10 @@ class ReferenceBackend:
     ) -> dict[str, Tensor]:
         """Refuse: this is never called, because torch's autograd sees through `forward`."""
         raise AssertionError("torch's autograd differentiates this backend")
+
+    def facts(self, kernel: Request, bound: Bound) -> Facts:
+        """Return nothing: what defines the meaning is not meant to be fast."""
+        return Facts()
 
 
 register(ReferenceBackend())

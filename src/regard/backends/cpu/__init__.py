@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from regard.backends.base import Request, register
+from regard.backends.base import Facts, Request, register
 from regard.backends.cpu.backward import run_backward
 from regard.backends.cpu.compiler import find_compiler
+from regard.backends.cpu.facts import find_facts
 from regard.backends.cpu.forward import run_forward
 from regard.backends.cpu.kernel import Kernel, compile_kernel
 from regard.errors import UnsupportedError
@@ -96,6 +97,18 @@ class CpuBackend:
             The gradients of the wanted tensors, by name.
         """
         return run_backward(kernel, bound, saved, grads)
+
+    def facts(self, kernel: Kernel, bound: Bound) -> Facts:
+        """Return how a call would run.
+
+        Args:
+            kernel: From `compile`.
+            bound: The call.
+
+        Returns:
+            The facts; its gradient counts if one is wanted.
+        """
+        return find_facts(kernel, bound)
 
 
 register(CpuBackend())

@@ -54,8 +54,8 @@ class Caller:
         self.otherwise = _MIXED
         if not kernel.conditions:
             self.otherwise = _FULL
-        elif bound.queries > QUERY_BLOCK or bound.keys > KEY_STEP:
-            self.blocks = _joint_blocks(kernel.conditions, bound)
+        elif not is_one_block(bound):
+            self.blocks = joint_blocks(kernel.conditions, bound)
 
     def run(self, module: Module, results: list[int], chunks: int = 1) -> None:
         """Run one sweep.
@@ -107,10 +107,9 @@ class Caller:
     def _fields(self, chunks: int) -> list[int]:
         """Return the words of `Call` before its pointers."""
         bound, blocks = self.bound, self.blocks
-        b, h, rows, width = bound.q.shape
-        _, groups, keys, value_width = bound.tensors["v"].shape
-        work = b * h * rows * keys * (width + value_width)
-        threads = 1 if work < _SERIAL_MULTIPLICATIONS else torch.get_num_threads()
+        b, h, rows, _ = bound.q.shape
+        _, groups, keys, _ = bound.tensors["v"].shape
+        threads = 1 if is_serial(bound) else torch.get_num_threads()
         queries_at = 0 if bound.query_lengths is None else bound.query_lengths.data_ptr()
         keys_at = 0 if bound.key_lengths is None else bound.key_lengths.data_ptr()
         place, by_batch, by_head = 0, 0, 0
@@ -141,14 +140,48 @@ class Caller:
         return {name: self.empty(*shape) for name in module.row_results if name in read}
 
 
-def _joint_blocks(conditions: tuple[n.Node | None, ...], bound: Bound) -> Tensor:
-    """Return what blocks all terms together see: full if all see them fully."""
+def joint_blocks(conditions: tuple[n.Node | None, ...], bound: Bound) -> Tensor:
+    """Return what blocks all terms together see: full if all see them fully.
+
+    Args:
+        conditions: When each term sees a pair.
+        bound: The call.
+
+    Returns:
+        int8 (B or 1, H or 1, steps of queries, steps of keys), as `classify_blocks`.
+    """
     found = None
     for condition in conditions:
         one = classify_blocks(condition, bound, QUERY_STEP, KEY_STEP)
         found = one if found is None else torch.where(found == one, one, _MIXED)
     assert found is not None
     return found.to(torch.int8).contiguous()
+
+
+def is_one_block(bound: Bound) -> bool:
+    """Tell whether a call is so small that its blocks are not told apart.
+
+    Args:
+        bound: The call.
+
+    Returns:
+        Whether all of its pairs are taken for a mixed block.
+    """
+    return bound.queries <= QUERY_BLOCK and bound.keys <= KEY_STEP
+
+
+def is_serial(bound: Bound) -> bool:
+    """Tell whether a call is too little work for more than one thread.
+
+    Args:
+        bound: The call.
+
+    Returns:
+        Whether one thread runs it.
+    """
+    b, h, rows, width = bound.q.shape
+    _, _, keys, value_width = bound.tensors["v"].shape
+    return b * h * rows * keys * (width + value_width) < _SERIAL_MULTIPLICATIONS
 
 
 def row_words(tensor: Tensor | None) -> list[int]:

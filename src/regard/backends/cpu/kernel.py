@@ -170,20 +170,20 @@ class Kernel:
         sweep = make_key_sweep(self.lowered, split, self.wanted, self.adjoints.rows)
         return None if sweep is None else self._module(sweep, "backward")
 
-    def sweeps(self, queries: int, keys: int) -> list[str]:
-        """Return the sweeps of a call in the order in which they run, by name.
+    def sweeps(self, queries: int, keys: int) -> list[Module]:
+        """Return the sweeps of a call in the order in which they run.
 
         Args:
             queries: N.
             keys: M.
 
         Returns:
-            Their names, as in `module`.
+            The sweeps, those of the gradient last.
         """
         few = self.decode if self.reads_in_place(queries, keys) else None
         forward = self.forward if few is None else [few]
         modules = [self.counts, *forward, *self._gradient()]
-        return [module.what for module in modules if module is not None]
+        return [module for module in modules if module is not None]
 
     def code(self) -> str:
         """Return the C++ of the output's sweeps, or, if gradients are wanted, of the gradient's."""

@@ -208,7 +208,7 @@ class Slots:
             one: The sum.
             wanted: The inputs that receive anything.
         """
-        values = [value for hole, value in _channel_gradient(one).items()
+        values = [value for hole, value in channel_gradient(one).items()
                   if self._by_hole[hole] in wanted]  # fmt: skip
         read = {node for value in values for node in n.walk(value)}
         self.kept[one.hole] = [
@@ -229,7 +229,7 @@ class Slots:
             A struct's lines, after an empty one.
         """
         leaf, kept = self._channel_reader(one), self.kept.get(one.hole, [])
-        found = _channel_gradient(one)
+        found = channel_gradient(one)
 
         def read(node: n.Node, lines: Lines) -> Read | None:
             if node in kept:
@@ -303,8 +303,15 @@ class Slots:
         return f"(Int)(keep_bits(t.draws[{k}], {column}) >= (Uint){threshold})", "bool"
 
 
-def _channel_gradient(one: ChannelSum) -> dict[n.Node, n.Node]:
-    """Return what each input of a channel sum receives, from the Hole that the sum receives."""
+def channel_gradient(one: ChannelSum) -> dict[n.Node, n.Node]:
+    """Return what each input of a channel sum receives, from the Hole that the sum receives.
+
+    Args:
+        one: The sum.
+
+    Returns:
+        Expressions of one channel, by the inputs' holes.
+    """
     inputs = {item.hole for item in one.inputs}
     return differentiate({n.Reduce(one.body, "c"): Adjoint(_RECEIVED)}, inputs).dense
 

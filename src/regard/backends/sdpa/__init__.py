@@ -6,41 +6,23 @@ backends; so is a bias that needs a gradient. Leaves to others: recognition
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from regard.backends.base import Declined, Request, register
+from regard.backends.base import Declined, Facts, Request, register
+from regard.backends.sdpa.kernel import Kernel
+from regard.backends.sdpa.work import count_work
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
 from regard.ir.program import Leaf
-from regard.passes.recognise_sdpa import DotProductSoftmax, number_of, recognise_sdpa
+from regard.passes.recognise_sdpa import number_of, recognise_sdpa
 
 # A dense mask of this many numbers is 64 MB in float32; torch reads it whole in every call.
 MOST_MASK_NUMBERS = 1 << 24
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A recognised program and the call's kind."""
-
-    parts: DotProductSoftmax
-    request: Request
-
-    @property
-    def is_causal(self) -> bool:
-        """Whether torch's own causal mask says all that is hidden."""
-        return self.parts.causal and self.request.plain_positions and not self.request.lengths
-
-    @property
-    def dense(self) -> bool:
-        """Whether torch is given a mask or bias as a tensor."""
-        masked = self.parts.where is not None or self.request.lengths
-        return self.parts.bias is not None or (masked and not self.is_causal)
 
 
 class SdpaBackend:
@@ -132,6 +114,18 @@ class SdpaBackend:
     ) -> dict[str, Tensor]:
         """Refuse: this is never called, because torch's autograd sees through `forward`."""
         raise AssertionError("torch's autograd differentiates this backend")
+
+    def facts(self, kernel: Kernel, bound: Bound) -> Facts:
+        """Return how a call would run; what torch's own kernels visit is known of CPUs alone.
+
+        Args:
+            kernel: From `compile`.
+            bound: The call.
+
+        Returns:
+            The facts; its gradient counts if one is wanted.
+        """
+        return Facts(work=count_work(kernel, bound))
 
 
 def scale_of(kernel: Kernel, bound: Bound) -> float:

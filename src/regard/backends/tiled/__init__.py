@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from regard.backends.base import Request, register
+from regard.backends.base import Facts, Request, register
 from regard.backends.tiled.backward import run_backward
+from regard.backends.tiled.facts import find_facts
 from regard.backends.tiled.forward import run_forward
 from regard.backends.tiled.kernel import Kernel, compile_kernel
 from regard.ir import nodes as n
@@ -77,6 +78,18 @@ class TiledBackend:
             The gradients of the wanted tensors, by name.
         """
         return run_backward(kernel, bound, saved, grads)
+
+    def facts(self, kernel: Kernel, bound: Bound) -> Facts:
+        """Return how a call would run.
+
+        Args:
+            kernel: From `compile`.
+            bound: The call.
+
+        Returns:
+            The facts; its gradient counts if one is wanted.
+        """
+        return find_facts(kernel, bound)
 
 
 register(TiledBackend())

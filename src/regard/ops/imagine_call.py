@@ -1,0 +1,185 @@
+"""A call of which perhaps only shapes are given: what is missing is imagined.
+
+Leaves to others: what is said of it (`explain`).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regard.backends.base import Request
+from regard.errors import InputError
+from regard.ir import nodes as n
+from regard.ir.bound import Bound
+from regard.ir.program import AttentionProgram
+from regard.ops.bind import Options
+from regard.ops.check import named_inputs
+from regard.ops.kind import Kind
+from regard.ops.measure_machine import prepare_call, time_calls
+from regard.ops.parameters import array_shapes, row_widths
+from regard.ops.prepare import prepare
+from regard.passes.find_uses import find_uses
+
+# For how long a call is run again and again to be timed.
+_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class ImaginedCall:
+    """A call.
+
+    Attributes:
+        program: The program.
+        rows: q, k and v, perhaps of nothing but a shape.
+        named: The program's inputs by name.
+        rest: The other options of `attend`.
+        training: Whether gradients are wanted.
+        imagined: Which of q, k and v are of nothing but a shape.
+    """
+
+    program: AttentionProgram
+    rows: tuple[Tensor, Tensor, Tensor]
+    named: dict[str, Any]
+    rest: dict[str, Any]
+    training: bool
+    imagined: frozenset[str]
+
+    def prepared(self, backend: str) -> tuple[Kind, Bound]:
+        """Return the call's kind and the bound call.
+
+        Args:
+            backend: As for `attend`.
+
+        Returns:
+            What `prepare` returns; the kind wants what the tensors that were given want.
+
+        Raises:
+            InputError: If something does not fit.
+        """
+        options = Options(**{**self.rest, "backend": backend})
+        return prepare(self.program, *self.rows, dict(self.named), options)
+
+    def wanting(self, request: Request) -> Request:
+        """Return what is asked of a backend, with the gradients of all that may learn.
+
+        Args:
+            request: What the tensors alone ask for.
+
+        Returns:
+            The same unless gradients are wanted.
+        """
+        if not self.training:
+            return request
+        learned = {leaf.name for leaf in self.program.parameters}
+        return replace(request, wanted=request.wanted | {"q", "k", "v"} | learned)
+
+    def measured_ms(self, backend: str) -> float:
+        """Run the call and return how long it takes.
+
+        Args:
+            backend: The backend's name.
+
+        Returns:
+            The median, in milliseconds; with its gradient if it is wanted.
+        """
+        _, bound = self.prepared(backend)
+        q, k, v = (
+            random_rows(rows) if name in self.imagined else rows
+            for name, rows in zip("qkv", self.rows, strict=True)
+        )
+        named = dict(self.named)
+        if self.training:
+            q, k, v = (rows.detach().requires_grad_() for rows in (q, k, v))
+            for leaf in self.program.parameters:
+                named[leaf.name] = bound.tensors[leaf.name].detach().clone().requires_grad_()
+        rest = {name: value for name, value in self.rest.items() if name != "backend"}
+        call = prepare_call(self.program, q, k, v, backend, **named, **rest)
+        return 1e3 * time_calls([call], _SECONDS)[0]
+
+
+def imagine_call(
+    program: AttentionProgram, rows: tuple[Any, Any, Any], training: bool, options: dict[str, Any]
+) -> ImaginedCall:
+    """Return a call, imagining what has no default and was not given.
+
+    Args:
+        program: The program.
+        rows: q, k and v: tensors, or shapes, or None for k like q and v like k.
+        training: Whether gradients are wanted.
+        options: As for `attend`: the program's inputs and the other options.
+
+    Returns:
+        The call.
+
+    Raises:
+        InputError: If q, k or v is neither a tensor nor a shape, or an input does not fit.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, value, other in zip("qkv", rows, (None, "q", "k"), strict=True):
+        tensors[name] = tensors[other] if value is None and other else _imagine(name, value)
+    named = {name: value for name, value in options.items() if name in named_inputs(program.root)}
+    rest = {name: value for name, value in options.items() if name not in named}
+    named = {**_imagined(program, tensors, named, rest.get("total_heads", 0)), **named}
+    imagined = frozenset(
+        name for name, value in zip("qkv", rows, strict=True) if not isinstance(value, Tensor)
+    )
+    q, k, v = tensors.values()
+    return ImaginedCall(program, (q, k, v), named, rest, training, imagined)
+
+
+def random_rows(like: Tensor) -> Tensor:
+    """Return rows of normal numbers, the same in every run.
+
+    Args:
+        like: Rows of the same shape and dtype.
+
+    Returns:
+        The rows.
+    """
+    made = torch.randn(like.shape, generator=torch.Generator().manual_seed(0))
+    return made.to(like.dtype)
+
+
+def _imagine(name: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.empty(tuple(value))
+    except (TypeError, RuntimeError):
+        raise InputError(
+            f"{name} must be a tensor or a shape such as (2, 8, 128, 64), not {value!r}"
+        ) from None
+
+
+def _imagined(
+    program: AttentionProgram, tensors: dict[str, Tensor], given: dict[str, Any], heads: int
+) -> dict[str, Tensor]:
+    """Return stand-ins for the inputs that have no default, of the kind the program needs."""
+    conditions, indices = find_uses(program.root)
+    q, k = tensors["q"], tensors["k"]
+    rows = {**tensors, **{name: x for name, x in given.items() if isinstance(x, Tensor)}}
+    vectors = [leaf.name for leaf in program.inputs if isinstance(leaf, n.Vector)]
+    known = {name: rows[name].shape[-1] for name in {*vectors, "q", "k", "v"} if name in rows}
+    widths = row_widths(program.root, known, q.shape[3])
+    shapes = array_shapes(program.root, heads or q.shape[1], widths)
+    made: dict[str, Tensor] = {}
+    for leaf in program.inputs:
+        dtype = torch.int64 if leaf in indices else torch.float32
+        dtype = torch.bool if leaf in conditions else dtype
+        match leaf:
+            case n.Feature():
+                made[leaf.name] = torch.zeros((1, 1, 1), dtype=dtype)
+            case n.PairInput():
+                one = torch.zeros((1, 1, 1, 1), dtype=dtype)
+                made[leaf.name] = one.expand(1, 1, q.shape[2], k.shape[2])
+            case n.Vector() if leaf.name not in ("q", "k", "v"):
+                like = q if leaf.side == "query" else k
+                made[leaf.name] = like.new_zeros((*like.shape[:3], widths[leaf.name]))
+            case n.Scalar() if leaf.default is None:
+                made[leaf.name] = torch.zeros(())
+            case n.Array() if leaf.source == "table":
+                shape = [size or 1 for size in shapes[leaf.name]]
+                made[leaf.name] = torch.zeros(shape, dtype=dtype)
+    return made

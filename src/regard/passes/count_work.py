@@ -1,0 +1,118 @@
+"""Count what expressions cost at one pair: functions, simple operations, products of rows.
+
+Before: tanh(dot(q, k) / 5) · 5 - slope · |i - j|, with 64 channels.
+After: 64 multiply-adds; tanh, worth 1.1 exponentials; 6 simple operations.
+
+Leaves to others: how many pairs there are and how expressions are shared out over sweeps (the
+backends), and how long any of it takes (`ops/predict`).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass
+
+from regard.ir import nodes as n
+from regard.ir.types import axes_of
+
+# What functions cost in exponentials, in the kernels of the cpu backend on AVX2.
+_FUNCTIONS = {
+    "exp": 1.0, "log": 1.2, "sqrt": 0.5, "tanh": 1.1, "sigmoid": 1.2, "softplus": 2.2, "erf": 1.5,
+    "cos": 1.2, "sin": 1.2, "pow": 3.0, "floordiv": 0.6, "mod": 0.6, "div": 0.3,
+}  # fmt: skip
+# What else costs more than one simple operation.
+_GATHERED, _DRAWN = 6.0, 30.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a call costs, counted.
+
+    Attributes:
+        products: Multiply-adds of rows with rows.
+        functions: Exponentials, and other functions in so many exponentials.
+        operations: Other operators, each at one pair, or at one channel of one pair.
+        bytes: Bytes read and written that are not in a cache.
+        pieces: Pieces that the work is cut into, each of which is started: tiles, or operators.
+        calls: Calls of a backend.
+        gradients: Calls whose gradient is wanted.
+    """
+
+    products: float = 0.0
+    functions: float = 0.0
+    operations: float = 0.0
+    bytes: float = 0.0
+    pieces: float = 0.0
+    calls: float = 0.0
+    gradients: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def times(self, factor: float) -> "Work":
+        """Return so many times the work.
+
+        Args:
+            factor: How many times.
+
+        Returns:
+            The work.
+        """
+        return Work(*(factor * one for one in astuple(self)))
+
+
+def count_scalars(
+    roots: Iterable[n.Node], skip: Callable[[n.Node], bool] = lambda node: False
+) -> Work:
+    """Count the operators of expressions, each distinct one once.
+
+    Args:
+        roots: Expressions of one pair, or of one channel of one pair.
+        skip: Tells which nodes are not computed there; they are not looked into.
+
+    Returns:
+        Functions and operations.
+    """
+    functions, operations = 0.0, 0.0
+    for node in visited(roots, skip):
+        if isinstance(node, n.Call):
+            cost = _FUNCTIONS.get(node.op)
+            if node.op == "div" and isinstance(node.args[1], n.Const):
+                cost = None
+            functions += cost or 0.0
+            operations += cost is None
+        elif isinstance(node, n.Gather):
+            operations += _GATHERED
+        elif isinstance(node, n.Keep):
+            operations += _DRAWN
+    return Work(functions=functions, operations=operations)
+
+
+def visited(roots: Iterable[n.Node], skip: Callable[[n.Node], bool]) -> list[n.Node]:
+    """Return the nodes that expressions are made of, each once.
+
+    Args:
+        roots: The expressions.
+        skip: Tells which nodes are left out, with what they are made of.
+
+    Returns:
+        The nodes, in no particular order.
+    """
+    found: dict[n.Node, None] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in found and not skip(node):
+            found[node] = None
+            stack.extend(n.children(node))
+    return list(found)
+
+
+def is_row(node: n.Node) -> bool:
+    """Tell whether a node is computed once per row rather than at every pair.
+
+    Args:
+        node: A node.
+
+    Returns:
+        Whether it does not vary along both sides.
+    """
+    return not {"i", "j"} <= set(axes_of(node))
