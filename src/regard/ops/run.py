@@ -13,6 +13,7 @@ from torch import Tensor
 from regard.backends.base import Backend, Declined, Failed
 from regard.errors import UnsupportedError
 from regard.ir.bound import Bound
+from regard.ops.gather import gather_keys
 from regard.ops.kind import Kind
 from regard.ops.transforms import looked_through, refuse_mapped, refuse_transforms
 
@@ -32,8 +33,11 @@ def run(kind: Kind, bound: Bound) -> dict[str, Tensor]:
     Raises:
         UnsupportedError: If the only candidate declines the numbers, or inside torch.vmap.
     """
-    declined = ""
-    refused = refuse_transforms(bound.tensors.values()) if looked_through() else ""
+    declined = refused = ""
+    if looked_through():
+        refused = refuse_transforms(bound.tensors.values())
+    elif kind.key_condition is not None:
+        kind, bound = gather_keys(kind, bound)
     for name in kind.plan.candidates:
         backend, kernel = kind.kernel(name)
         try:
