@@ -128,6 +128,23 @@ def test_tensor_changed_before_backward_is_noticed(backend):
         output.sum().backward()
 
 
+def test_output_changed_before_backward_is_noticed_where_it_is_read_again():
+    q, k, v = qkv()
+    output = rg.attend(CAUSAL, q, k, v, backend="cpu")
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.mul_(2).sum().backward()
+
+
+def test_output_changed_before_backward_is_harmless_where_it_is_not_read_again():
+    q, k, v = qkv()
+    output = rg.attend(CAUSAL, q, k, v, backend="tiled")
+    expected = torch.autograd.grad(output.sum(), [q, k, v], retain_graph=True)
+    for one, other in zip(
+        torch.autograd.grad(output.mul_(2).sum(), [q, k, v]), expected, strict=True
+    ):
+        torch.testing.assert_close(one, 2 * other)
+
+
 @pytest.mark.parametrize("backend", DERIVED)
 def test_second_backward_of_a_graph_that_is_kept_gives_the_same(backend):
     q, k, v = qkv()

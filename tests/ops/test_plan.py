@@ -189,3 +189,26 @@ def test_mask_that_may_be_meant_is_not_told(condition, offset):
     rg.attend(program, q, q, q, backend="reference", query_offset=offset, **given)
     one = q[:, :, :1]
     rg.attend(masked(lambda p: p.j < p.i), one, one, one, backend="reference")
+
+
+def same_document(p):
+    return rg.query_feature("mine") == rg.key_feature("other")
+
+
+def test_data_that_hide_every_pair_are_told_once():
+    program, q = masked(same_document), torch.zeros(SMALL)
+    one, two = torch.zeros(17, dtype=torch.int64), torch.ones(17, dtype=torch.int64)
+    rg.attend(program, q, q, q, backend="tiled", mine=one, other=one)
+    forget()
+    why = "hides every pair of this call: with what 'mine' and 'other' holds, not even query 0"
+    with pytest.warns(UserWarning, match=f"the mask of 'a' {why}"):
+        rg.attend(program, q, q, q, backend="tiled", mine=one, other=two)
+    forget()
+    rg.attend(program, q, q, q, backend="tiled", mine=one, other=two)
+
+
+def test_lengths_of_nothing_are_not_told():
+    program, q = masked(same_document), torch.zeros(SMALL)
+    one = torch.zeros(17, dtype=torch.int64)
+    lengths = torch.zeros(2, dtype=torch.int64)
+    rg.attend(program, q, q, q, backend="tiled", mine=one, other=one, key_lengths=lengths)

@@ -1,5 +1,7 @@
 """attend where training puts it: checkpoints, workers of a loader, distributed modules."""
 
+import weakref
+
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -57,6 +59,24 @@ def test_tensors_that_hooks_move_away_are_not_kept():
     expected = torch.autograd.grad(rg.attend(PROGRAMS["causal"], *leaves).sum(), leaves)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+class Token:
+    """Something that a graph holds."""
+
+
+@pytest.mark.parametrize("observe", [(), ("lse", "max")])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_graph_is_freed_with_its_output(backend, observe):
+    rows = [torch.randn(1, 2, 5, 4, requires_grad=True) for _ in "qkv"]
+    output = rg.attend(PROGRAMS["causal"], *rows, backend=backend, observe=observe)
+    token = Token()
+    (output[0] if observe else output).grad_fn.metadata["token"] = token
+    held = weakref.ref(token)
+    del token
+    assert held() is not None
+    del output
+    assert held() is None
 
 
 class Attended(torch.utils.data.Dataset):

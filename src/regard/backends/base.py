@@ -124,7 +124,10 @@ class Backend(Protocol):
         ...
 
     def forward(self, kernel: Any, bound: Bound) -> tuple[dict[str, Tensor], Any]:
-        """Return the outputs by name ("output" first) and what `backward` needs."""
+        """Return the outputs by name ("output" first) and what `backward` needs.
+
+        That is a dict of tensors, which torch saves; None if torch's autograd sees through.
+        """
         ...
 
     def backward(

@@ -91,16 +91,16 @@ def bind(facts: Facts, tensors: dict[str, Tensor], options: Options) -> Bound:
         key_positions = arange(keys, device)
     else:
         key_positions = _positions("key_positions", given, batch, keys, device)
+    query_lengths, key_lengths = options.query_lengths, options.key_lengths
+    if query_lengths is not None:
+        query_lengths = _lengths("query_lengths", query_lengths, batch, rows, device)
+    if key_lengths is not None:
+        key_lengths = _lengths("key_lengths", key_lengths, batch, keys, device)
+    total_heads = options.total_heads or sizes["H"]
     return Bound(
-        tensors=tensors,
-        query_positions=query_positions,
-        key_positions=key_positions,
-        query_lengths=_lengths("query_lengths", options.query_lengths, batch, rows, device),
-        key_lengths=_lengths("key_lengths", options.key_lengths, batch, keys, device),
-        first_head=options.first_head,
-        total_heads=options.total_heads or sizes["H"],
-        seed=options.seed,
-    )
+        tensors, query_positions, key_positions, query_lengths, key_lengths,
+        options.first_head, total_heads, options.seed,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=256)
@@ -156,9 +156,7 @@ def _positions(name: str, value: Any, batch: int, rows: int, device: torch.devic
     return positions.view(-1, rows)
 
 
-def _lengths(name: str, value: Rows, batch: int, rows: int, device: torch.device) -> Tensor | None:
-    if value is None:
-        return None
+def _lengths(name: str, value: Rows, batch: int, rows: int, device: torch.device) -> Tensor:
     lengths = _whole_numbers(name, value, device)
     if lengths.shape not in ((), (1,), (batch,)):
         raise InputError(

@@ -37,6 +37,7 @@ class Kind:
         self.signature = signature
         self.facts = check(signature)
         self.names = full_names(signature.root, signature.observe)
+        self.has_run = False
         self._kernels: dict[str, tuple[Backend, Any]] = {}
 
     @cached_property

@@ -8,16 +8,14 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from weakref import WeakSet
 
 import regard.backends.cpu
 import regard.backends.sdpa
 import regard.backends.tiled
 import regard.ops.reference_backend  # registered last: the slow meaning
 from regard.backends.base import Backend, Request, registered
-from regard.backends.values.useless import why_hidden, why_useless
 from regard.errors import InputError, UnsupportedError, nearest
-from regard.ir import nodes as n
+from regard.ops.warn_of_masks import warn_of_masks
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def make_plan(request: Request, backend: str) -> Plan:
         raise UnsupportedError(
             "; ".join(f"backend '{name}' cannot run this program: {why}" for name, why in reasons)
         )
-    _warn_of_masks(request)
+    warn_of_masks(request)
     if candidates[0] == "tiled":
         _warn_without_compiler(dict(reasons).get("cpu", ""))
     return Plan(request, tuple(candidates), tuple(reasons))
@@ -104,21 +102,6 @@ def _warn_without_compiler(reason: str) -> None:
         )
 
 
-def _warn_of_masks(request: Request) -> None:
-    """Say once of a program that a mask of its does nothing, or leaves nothing."""
-    for term in n.walk(request.written):
-        if not isinstance(term, n.Term) or term.where is None or term in _looked_at:
-            continue
-        why = why_useless(term.where, request.heads)
-        if why is None and request.plain_positions:
-            why = why_hidden(term.where, request.heads, request.queries, request.keys)
-        if why is not None:
-            warnings.warn(f"the mask of '{term.name}' {why}", stacklevel=2)
-        if why is not None or request.plain_positions:
-            _looked_at.add(term)
-
-
-_looked_at: WeakSet[n.Node] = WeakSet()
 _warned: set[str] = set()
 
 

@@ -64,20 +64,18 @@ def prepare(
         InputError: If an input is missing, unknown or does not fit.
     """
     tensors, described = _describe(program, q, {"q": q, "k": k, "v": v, **named_inputs})
-    offset, query_positions, key_positions, query_lengths, key_lengths, *_ = options
+    offset, *sides, first_head, total_heads, observe, backend, seed = options
+    query_positions, key_positions, query_lengths, key_lengths = sides
     moved = not isinstance(offset, int) or offset != 0
-    signature = Signature(
-        root=program.root,
-        tensors=described,
-        first_head=options.first_head,
-        total_heads=options.total_heads,
-        observe=tuple(options.observe),
-        backend=options.backend,
-        seeded=options.seed is not None,
-        lengths=query_lengths is not None or key_lengths is not None,
-        plain_positions=not moved and query_positions is None and key_positions is None,
-    )
-    kind = kind_of(signature)
+    lengths = query_lengths is not None or key_lengths is not None
+    plain = not moved and query_positions is None and key_positions is None
+    # By position, because every warm call makes one and names take twice as long.
+    kind = kind_of(
+        Signature(
+            program.root, described, first_head, total_heads, tuple(observe), backend,
+            seed is not None, lengths, plain,
+        )
+    )  # fmt: skip
     return kind, bind(kind.facts, tensors, options)
 
 

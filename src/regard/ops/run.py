@@ -5,6 +5,7 @@ Leaves to others: choosing (`plan`), the surface (`attend`).
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from regard.ir.bound import Bound
 from regard.ops.gather import gather_keys
 from regard.ops.kind import Kind
 from regard.ops.transforms import looked_through, refuse_mapped, refuse_transforms
+from regard.ops.warn_of_masks import warn_of_data
 
 Result = TypeVar("Result")
 
@@ -36,8 +38,12 @@ def run(kind: Kind, bound: Bound) -> dict[str, Tensor]:
     declined = refused = ""
     if looked_through():
         refused = refuse_transforms(bound.tensors.values())
-    elif kind.key_condition is not None:
-        kind, bound = gather_keys(kind, bound)
+    else:
+        if not kind.has_run:
+            kind.has_run = True
+            warn_of_data(kind.request, bound)
+        if kind.key_condition is not None:
+            kind, bound = gather_keys(kind, bound)
     for name in kind.plan.candidates:
         backend, kernel = kind.kernel(name)
         try:
@@ -95,12 +101,14 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: tuple[Kind, Backend, Any, Bound], *tensors: Tensor):
         kind, backend, kernel, bound = call
-        found, ctx.kept = in_own_precision(kind, backend.forward, kernel, bound)
-        ctx.save_for_backward(*tensors)
-        # The bound call without the saved tensors, so that changing one in place is noticed.
+        found, kept = in_own_precision(kind, backend.forward, kernel, bound)
+        # Saved by torch, which notices a change in place; one of the outputs, kept elsewhere, would
+        # keep the graph that keeps it.
+        ctx.save_for_backward(*tensors, *kept.values())
+        ctx.kept = tuple(kept)
         ctx.call = (kind, backend, kernel, bound.without(kind.wanted))
-        fixed = [found[name] for name in kind.outputs if name.startswith("max:")]
-        if fixed:
+        if kind.request.observe:
+            fixed = [found[name] for name in kind.outputs if name.startswith("max:")]
             ctx.mark_non_differentiable(*fixed)
         return tuple([found[name] for name in kind.outputs])
 
@@ -108,22 +116,22 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor):
         refuse_mapped(grads)
         kind, backend, kernel, rest = ctx.call
-        bound = rest.with_tensors(dict(zip(kind.wanted, ctx.saved_tensors, strict=True)))
-        received = {
-            name: grad.to(bound.compute_dtype)
-            for name, grad in zip(kind.outputs, grads, strict=True)
-        }
+        saved, given = ctx.saved_tensors, len(kind.wanted)
+        bound = rest.with_tensors(dict(zip(kind.wanted, saved[:given], strict=True)))
+        kept = dict(zip(ctx.kept, saved[given:], strict=True))
+        received = dict(zip(kind.outputs, grads, strict=True))
+        recorded = torch.is_grad_enabled()
         try:
-            with torch.no_grad():
-                found = in_own_precision(kind, backend.backward, kernel, bound, ctx.kept, received)
+            with torch.no_grad() if recorded else nullcontext():
+                found = in_own_precision(kind, backend.backward, kernel, bound, kept, received)
         except Declined as reason:
             raise UnsupportedError(
                 f"backend '{backend.name}' declined the gradients of this call: {reason}; "
                 'backend="tiled" computes them without its kernels'
             ) from None
         results = tuple(found[name] for name in kind.wanted)
-        if torch.is_grad_enabled():
-            results = _Once.apply(backend.name, ctx.saved_tensors[0], *results)
+        if recorded:
+            results = _Once.apply(backend.name, saved[0], *results)
         return (None, *results)
 
 

@@ -3,8 +3,6 @@
 Leaves to others: which programs are tried here first (`ops/plan`).
 """
 
-from typing import Any
-
 from torch import Tensor
 
 from regard.backends.base import Facts, Request, register
@@ -70,7 +68,7 @@ class CpuBackend:
         """
         return compile_kernel(request).code()
 
-    def forward(self, kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], Any]:
+    def forward(self, kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Run the program.
 
         Args:
@@ -83,7 +81,7 @@ class CpuBackend:
         return run_forward(kernel, bound)
 
     def backward(
-        self, kernel: Kernel, bound: Bound, saved: Any, grads: dict[str, Tensor]
+        self, kernel: Kernel, bound: Bound, saved: dict[str, Tensor], grads: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Run the derived gradient.
 

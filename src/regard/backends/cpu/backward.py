@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from regard.backends.cpu.call import diagonal_evaluator
-from regard.backends.cpu.caller import Caller, row_words
+from regard.backends.cpu.caller import Caller
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.keysweep import KeySweep, delta_of
 from regard.backends.cpu.matrix import matrix_defines
-from regard.backends.cpu.module import KEY_BLOCK, Module
+from regard.backends.cpu.module import KEY_BLOCK, WHOLE, Module
 from regard.backends.cpu.slots import place_kind
 from regard.backends.values import layout
 from regard.backends.values.evaluate import Cache, Evaluator
@@ -27,8 +27,6 @@ from regard.passes.split_pairs import Input
 
 # Tasks of a call, whatever its threads: enough for any machine, few enough to add up.
 _LEAST_TASKS = 8
-# What these receive is written by one task alone; of the others each chunk of keys has its own sum.
-_WHOLE = ("key_row", "key", "pair")
 # Along which axes each kind of input receives.
 _AXES = {"query": "bhi", "query_row": "bhic", "key": "bhj", "key_row": "bhjc", "number": "bh",
          "channels": "bhc", "diagonal": "bhj"}  # fmt: skip
@@ -62,7 +60,10 @@ def run_backward(
     Returns:
         The gradients of the wanted tensors, by name.
     """
-    run = _Run(kernel, bound, dict(saved), Totals(kernel.request.wanted, bound))
+    holes = dict(saved)
+    if kernel.reads_summed:
+        holes["summed"] = saved["summed"].unsqueeze(3)
+    run = _Run(kernel, bound, holes, Totals(kernel.request.wanted, bound))
     run.holes["do"] = _summed_adjoint(run, grads["output"].unsqueeze(3))
     _normaliser_adjoints(run)
     _row_adjoints(run, grads)
@@ -106,7 +107,7 @@ def _normaliser_adjoints(run: _Run) -> None:
         return
     caller = Caller(kernel, run.bound, _as_stored(run))
     found = caller.row_results(kernel.inverses, kernel.inverses.row_results)
-    caller.run(kernel.inverses, [word for value in found.values() for word in row_words(value)])
+    caller.run(kernel.inverses, list(found.values()))
     for name, value in found.items():
         holes["gd" + name[2:]] = value * holes["r" + name[2:]]
 
@@ -139,17 +140,18 @@ def _pair_adjoints(run: _Run, module: Module[KeySweep]) -> None:
     caller = Caller(run.kernel, bound, _as_stored(run))
     blocks = -(-bound.keys // KEY_BLOCK)
     chunks = max(1, min(blocks, -(-_LEAST_TASKS // (bound.batch * bound.groups))))
-    received = {item: _receiver(caller, item, chunks) for item in module.sweep.results}
-    results = [word for x, found in received.items() for word in _words(found, x, bound.heads)]
-    caller.run(module, results, chunks)
-    for item, found in received.items():
-        _carry(run, caller, item, found)
+    received = [_receiver(caller, item, chunks) for item in module.receivers]
+    caller.run(module, received, chunks)
+    for item, found in zip(module.receivers, received, strict=True):
+        whole = chunks == 1 or item.kind in WHOLE
+        _carry(run, caller, item, found if whole else found.sum(0))
 
 
 def _receiver(caller: Caller, item: Input, chunks: int) -> Tensor:
-    """Return a tensor for what an input receives: (chunks, B, H, …), or (B, H or G, keys, …)."""
-    bound, dtype = caller.bound, caller.bound.compute_dtype
-    b, h, rows, keys = bound.batch, bound.heads, bound.queries, bound.keys
+    """Return a tensor for what an input receives: (B, H or G, …), behind chunks if several add."""
+    bound, dtype = caller.bound, caller.kernel.dtype
+    b, h, groups, rows, keys = caller.sizes
+    each = (b, h) if chunks == 1 else (chunks, b, h)
     value, place = caller.values.tensor(item), place_kind(item)
     channels = value.shape[-1]
     if place in ("query_row", "key_row"):
@@ -157,33 +159,24 @@ def _receiver(caller: Caller, item: Input, chunks: int) -> Tensor:
         channels = -(-channels // caller.kernel.lanes) * caller.kernel.lanes
     match place:
         case "query_row":
-            return torch.empty((chunks, b, h, rows, channels), dtype=dtype)
+            return torch.empty((*each, rows, channels), dtype=dtype)
         case "key_row":
-            groups = bound.groups if isinstance(item.node, n.Vector) else h
+            heads = groups if isinstance(item.node, n.Vector) else h
             make = torch.empty if bound.key_lengths is None and rows else torch.zeros
-            return make((b, groups, keys, channels), dtype=dtype)
+            return make((b, heads, keys, channels), dtype=dtype)
         case "pair":
             return torch.zeros((b, h, rows, keys), dtype=dtype)
         case "key":
             return torch.zeros((b, h, keys), dtype=dtype)
         case "table":
-            return torch.zeros((chunks, b, h, value[0].numel()), dtype=dtype)
+            return torch.zeros((*each, value[0].numel()), dtype=dtype)
     size = {"query": rows, "number": 1, "channels": channels, "diagonal": channels}[place]
-    return torch.zeros((chunks, b, h, size), dtype=dtype)
+    return torch.zeros((*each, size), dtype=dtype)
 
 
-def _words(found: Tensor, item: Input, heads: int) -> list[int]:
-    """Return the words of `Result` in template/call.h."""
-    place, strides = found.data_ptr(), found.stride()
-    if item.kind in _WHOLE:
-        return [place, 0, *strides[:3], heads // found.shape[1]]
-    return [place, *strides[:4], 1]
-
-
-def _carry(run: _Run, caller: Caller, item: Input, found: Tensor) -> None:
-    """Give what an input received to the leaves it is made of."""
+def _carry(run: _Run, caller: Caller, item: Input, total: Tensor) -> None:
+    """Give what an input received, (B, H or G, …), to the leaves it is made of."""
     bound, value, leaf = run.bound, caller.values.tensor(item), item.node
-    total = found if item.kind in _WHOLE else found[0] if len(found) == 1 else found.sum(0)
     if item.kind == "table":
         assert isinstance(leaf, n.Array)
         _add_table(run, leaf, total, value)

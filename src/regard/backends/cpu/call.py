@@ -29,8 +29,8 @@ _STORAGE = {
     )
 }  # fmt: skip
 _LARGEST = 2**31 - 1
-# Words of `Call` before its pointers, of `Input` and of `Result`.
-FIELDS, INPUT_WORDS, RESULT_WORDS = 15, 8, 6
+# Words of `Call` that are sizes, and those before its pointers; words of `Input` and of `Result`.
+SIZES, FIELDS, INPUT_WORDS, RESULT_WORDS = 6, 15, 8, 6
 # Stretches of a tabulated diagonal that whole vectors read behind its end.
 DIAGONAL_MARGIN = 512
 
@@ -163,38 +163,61 @@ def placed(item: Input, value: Tensor) -> Tensor:
 
 
 def describe(item: Input, tensor: Tensor, heads: int) -> list[int]:
-    """Return the words of `Input` in template/call.h for a tensor."""
+    """Return the words of `Input` in template/call.h for a tensor, without its address."""
     tensor = placed(item, tensor)
-    storage, place = _STORAGE[tensor.dtype], tensor.data_ptr()
+    storage = _STORAGE[tensor.dtype]
     if item.kind == "table":
         sizes = [*tensor.shape[1:], 1, 1][:3]
-        return [place, storage, 0, _stride(tensor, 1 - 1) if tensor.shape[0] > 1 else 0,
+        return [0, storage, 0, _stride(tensor, 1 - 1) if tensor.shape[0] > 1 else 0,
                 sizes[0], sizes[1], heads // tensor.shape[0], sizes[2]]  # fmt: skip
     strides = [_stride(tensor, dim) for dim in range(tensor.dim())] + [0, 0]
     share = heads // tensor.shape[1]
     if item.kind in ("channels", "diagonal"):
-        return [place, storage, strides[0], strides[1], 0, 1, share, tensor.shape[-1]]
-    return [place, storage, *strides[:4], share, tensor.shape[-1]]
+        return [0, storage, strides[0], strides[1], 0, 1, share, tensor.shape[-1]]
+    return [0, storage, *strides[:4], share, tensor.shape[-1]]
 
 
 def _stride(tensor: Tensor, dim: int) -> int:
     return 0 if tensor.shape[dim] == 1 else tensor.stride(dim)
 
 
-def lay_out(entry: Entry, inputs: list[list[int]], results: int) -> Layout:
-    """Return the words of a call with room for its fields and results, and its inputs.
+def describe_result(tensor: Tensor | None, chunked: bool, heads: int) -> list[int]:
+    """Return the words of `Result` for (B, H or G, …), or for what nobody wants.
+
+    Args:
+        tensor: Where it goes.
+        chunked: Whether its first axis is that of chunks of keys.
+        heads: H.
+
+    Returns:
+        The words, without the address.
+    """
+    if tensor is None:
+        return [0, 0, 0, 0, 0, 1]
+    if chunked:
+        return [0, *tensor.stride()[:4], 1]
+    return [0, 0, *tensor.stride()[:3], heads // tensor.shape[1]]
+
+
+def lay_out(
+    entry: Entry, sizes: list[int], inputs: list[list[int]], results: list[list[int]]
+) -> Layout:
+    """Return the words of a call without what differs from call to call.
 
     Args:
         entry: The function to call.
+        sizes: The first words of `Call`.
         inputs: From `describe`.
-        results: How many there are.
+        results: From `describe_result`.
 
     Returns:
-        The layout, whose addresses are those of one call.
+        The layout, with room for addresses and the other fields.
     """
-    flat = [word for item in inputs for word in item]
     start = FIELDS + 2
-    end = start + len(flat)
-    made = (ctypes.c_int64 * (end + results * RESULT_WORDS))()
-    made[FIELDS:end] = [start, end, *flat]
-    return Layout(entry, made, tuple(range(start, end, INPUT_WORDS)), end)
+    middle = start + len(inputs) * INPUT_WORDS
+    end = middle + len(results) * RESULT_WORDS
+    fields = [*sizes, *[0] * (FIELDS - SIZES), start, middle]
+    flat = [word for item in (*inputs, *results) for word in item]
+    made = (ctypes.c_int64 * end)(*fields, *flat)
+    places = (*range(start, middle, INPUT_WORDS), *range(middle, end, RESULT_WORDS))
+    return Layout(entry, made, places)

@@ -3,19 +3,26 @@
 Leaves to others: which sweeps run (`forward`, `backward`), how tensors are described (`call`).
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from regard.backends.base import Declined
-from regard.backends.cpu.call import FIELDS, RESULT_WORDS, Values, describe, kind_of, lay_out
+from regard.backends.cpu.call import (
+    FIELDS,
+    SIZES,
+    Values,
+    describe,
+    describe_result,
+    kind_of,
+    lay_out,
+)
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.module import (
     KEY_BLOCK,
     KEY_STEP,
-    NOWHERE,
     QUERY_BLOCK,
     QUERY_STEP,
     Layout,
@@ -50,19 +57,24 @@ class Caller:
     def __init__(self, kernel: Kernel, bound: Bound, holes: dict[str, Tensor]) -> None:
         self.kernel, self.bound = kernel, bound
         self.values = Values(bound, holes)
+        b, h, rows, _ = bound.q.shape
+        _, groups, keys, _ = bound.tensors["v"].shape
+        self.sizes = b, h, groups, rows, keys
         self.blocks = None
         self.otherwise = _MIXED
         if not kernel.conditions:
             self.otherwise = _FULL
         elif not is_one_block(bound):
             self.blocks = joint_blocks(kernel.conditions, bound)
+        # Whether a result may stay as it was: rows that do not exist are not written.
+        self.unwritten = bound.query_lengths is not None or not keys
 
-    def run(self, module: Module, results: list[int], chunks: int = 1) -> None:
+    def run(self, module: Module, results: Sequence[Tensor | None], chunks: int = 1) -> None:
         """Run one sweep.
 
         Args:
             module: The sweep.
-            results: Words of its results, one after another.
+            results: Where its results go; None for what nobody wants.
             chunks: How many parts the keys are cut into, where a sweep does.
 
         Raises:
@@ -71,44 +83,52 @@ class Caller:
         """
         given, computed = self.bound.tensors, self.values.tensor
         tensors = [given[name] if name else computed(item) for name, item in module.sources]
-        layout = self._layout(module, tensors, len(results) // RESULT_WORDS)
+        layout = self._layout(module, tensors, results, chunks)
         words = type(layout.words).from_buffer_copy(layout.words)
-        words[:FIELDS] = self._fields(chunks)
-        for place, tensor in zip(layout.inputs, tensors, strict=True):
-            words[place] = tensor.data_ptr()
-        words[layout.results :] = results
+        words[SIZES:FIELDS] = self._fields()
+        for place, tensor in zip(layout.places, [*tensors, *results], strict=True):
+            if tensor is not None:
+                words[place] = tensor.data_ptr()
         status = layout.entry(words)
         if status == _NOT_FINITE:
             raise Declined("a row holds NaN or infinity, which products would let through")
         if status != _DONE:
             raise Declined("a kernel got no memory for its blocks")
 
-    def _layout(self, module: Module, tensors: list[Tensor], results: int) -> Layout:
-        """Return how the call's tensors lie; known at once if others lay so before."""
-        parts: list[Any] = [self.bound.heads]
+    def _layout(
+        self, module: Module, tensors: list[Tensor], results: Sequence[Tensor | None], chunks: int
+    ) -> Layout:
+        """Return how the call's tensors lie; known at once if others lay so before.
+
+        Results are made for the call, so that its sizes and inputs tell how they lie.
+        """
+        parts: list[Any] = [*self.sizes, chunks]
         for tensor in tensors:
             parts += tensor.shape, tensor.stride(), tensor.dtype
         key = tuple(parts)
         found = module.layouts.get(key)
         if found is None:
-            narrow = self.bound.compute_dtype != torch.float64
+            narrow = self.kernel.dtype != torch.float64
             if narrow and any(tensor.dtype == torch.float64 for tensor in tensors):
                 raise Declined("an input is float64 and q is not")
             inputs = list(zip(module.inputs, tensors, strict=True))
             kinds = tuple(kind_of(t, item) for item, t in inputs)
             entry = module.entry(kinds, module.unit([t.dtype for t in tensors]))
-            described = [describe(item, t, self.bound.heads) for item, t in inputs]
-            found = lay_out(entry, described, results)
+            heads = self.bound.heads
+            described = [describe(item, t, heads) for item, t in inputs]
+            ends = [
+                describe_result(tensor, chunked and chunks > 1, heads)
+                for tensor, chunked in zip(results, module.chunked, strict=True)
+            ]
+            found = lay_out(entry, [*self.sizes, chunks], described, ends)
             if len(module.layouts) >= _MOST_LAYOUTS:
                 module.layouts.clear()
             module.layouts[key] = found
         return found
 
-    def _fields(self, chunks: int) -> list[int]:
-        """Return the words of `Call` before its pointers."""
+    def _fields(self) -> list[int]:
+        """Return the words of `Call` between its sizes and its pointers."""
         bound, blocks = self.bound, self.blocks
-        b, h, rows, _ = bound.q.shape
-        _, groups, keys, _ = bound.tensors["v"].shape
         threads = 1 if is_serial(bound) else torch.get_num_threads()
         queries_at = 0 if bound.query_lengths is None else bound.query_lengths.data_ptr()
         keys_at = 0 if bound.key_lengths is None else bound.key_lengths.data_ptr()
@@ -120,24 +140,24 @@ class Caller:
         seed = (bound.seed or 0) & 0xFFFFFFFFFFFFFFFF
         seed = seed - (1 << 64) if seed >= 1 << 63 else seed
         return [
-            b, h, groups, rows, keys, chunks, threads, bound.first_head, seed, queries_at, keys_at,
-            place, self.otherwise, by_batch, by_head,
+            threads, bound.first_head, seed, queries_at, keys_at, place, self.otherwise, by_batch,
+            by_head,
         ]  # fmt: skip
 
     def decoding_chunks(self) -> int:
         """Return into how many parts the keys are cut when query rows are few."""
-        heads = self.bound.batch * self.bound.groups
-        return max(1, min(-(-self.bound.keys // KEY_BLOCK), -(-_DECODING_TASKS // heads)))
+        b, _, groups, _, keys = self.sizes
+        return max(1, min(-(-keys // KEY_BLOCK), -(-_DECODING_TASKS // (b * groups))))
 
-    def empty(self, *shape: int) -> Tensor:
-        """Return a tensor for results; rows that do not exist are not written, so they are 0."""
-        make = torch.empty if self.bound.query_lengths is None and self.bound.keys else torch.zeros
-        return make(shape, dtype=self.bound.compute_dtype)
+    def rows(self, *channels: int) -> Tensor:
+        """Return a tensor for rows of results, (B, H, N, *channels); those not written are 0."""
+        b, h, _, rows, _ = self.sizes
+        make = torch.zeros if self.unwritten else torch.empty
+        return make((b, h, rows, *channels), dtype=self.kernel.dtype)
 
     def row_results(self, module: Module[RowSweep], read: Container[str]) -> dict[str, Tensor]:
         """Return tensors (B, H, N, 1, 1) for the row values of a sweep that are read, by name."""
-        shape = (*self.bound.q.shape[:3], 1, 1)
-        return {name: self.empty(*shape) for name in module.row_results if name in read}
+        return {name: self.rows(1, 1) for name in module.row_results if name in read}
 
 
 def joint_blocks(conditions: tuple[n.Node | None, ...], bound: Bound) -> Tensor:
@@ -182,10 +202,3 @@ def is_serial(bound: Bound) -> bool:
     b, h, rows, width = bound.q.shape
     _, _, keys, value_width = bound.tensors["v"].shape
     return b * h * rows * keys * (width + value_width) < _SERIAL_MULTIPLICATIONS
-
-
-def row_words(tensor: Tensor | None) -> list[int]:
-    """Return the words of `Result` for rows (B, H, N, …), or for what nobody wants."""
-    if tensor is None:
-        return NOWHERE
-    return [tensor.data_ptr(), 0, *tensor.stride()[:3], 1]

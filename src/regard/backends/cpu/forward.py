@@ -6,7 +6,7 @@ Leaves to others: calling a sweep (`caller`), the gradient (`backward`), the exp
 import torch
 from torch import Tensor
 
-from regard.backends.cpu.caller import Caller, row_words
+from regard.backends.cpu.caller import Caller
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.module import Module
 from regard.backends.cpu.rowsweep import RowSweep
@@ -32,34 +32,34 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
         return {"output": _output_alone(kernel, caller)}, {}
     if kernel.counts is not None:
         found = caller.row_results(kernel.counts, kernel.counts.row_results)
-        caller.run(kernel.counts, [word for value in found.values() for word in row_words(value)])
+        caller.run(kernel.counts, list(found.values()))
         holes |= {name: value.round().to(torch.int64) for name, value in found.items()}
-    summed = caller.empty(*bound.q.shape[:3], _width(kernel, caller))
+    summed = caller.rows(_width(kernel, caller))
     for module in _sweeps(kernel, caller):
         found = caller.row_results(module, kernel.read_again)
-        results = [word for name in module.row_results for word in row_words(found.get(name))]
+        results = [found.get(name) for name in module.row_results]
         if module.sweep.components:
-            results += row_words(summed)
+            results.append(summed)
         caller.run(module, results, _chunks(kernel, caller, module))
         holes |= found
-    holes["summed"] = summed.unsqueeze(3)
     outputs = {"output": summed}
     if kernel.lowered.finish is not None or kernel.lowered.rows:
+        holes["summed"] = summed.unsqueeze(3)
         at = Evaluator(bound, Tile(0, bound.queries, 0, 0), holes, Cache())
         if kernel.lowered.finish is not None:
             holes["alive"] = holes["alive"] > 0
             outputs["output"] = _finished(kernel, at, holes)
         outputs |= _observed(kernel, at, holes)
-    return outputs, holes
+    holes.pop("summed", None)
+    return outputs, {**holes, "summed": summed} if kernel.reads_summed else holes
 
 
 def _output_alone(kernel: Kernel, caller: Caller) -> Tensor:
     """Run the one sweep of a call that keeps no row values."""
-    bound = caller.bound
     module = _sweeps(kernel, caller)[0]
-    output = caller.empty(*bound.q.shape[:3], _width(kernel, caller))
-    results = [*module.no_row_results, *row_words(output)]
-    caller.run(module, results, _chunks(kernel, caller, module))
+    output = caller.rows(_width(kernel, caller))
+    nobody = [None] * len(module.row_results)
+    caller.run(module, [*nobody, output], _chunks(kernel, caller, module))
     return output
 
 
@@ -70,8 +70,10 @@ def _chunks(kernel: Kernel, caller: Caller, module: Module[RowSweep]) -> int:
 
 def _sweeps(kernel: Kernel, caller: Caller) -> list[Module[RowSweep]]:
     """Return the sweeps of a forward call: that for few query rows, where it fits."""
-    decode = kernel.decode
-    if decode is not None and kernel.reads_in_place(caller.bound.queries, caller.bound.keys):
+    *_, queries, keys = caller.sizes
+    if kernel.reads_in_place(queries, keys):
+        decode = kernel.decode
+        assert decode is not None
         rows = [item for item in decode.inputs if item.kind == "key_row"]
         if all(caller.values.tensor(item).stride(-1) == 1 for item in rows):
             return [decode]

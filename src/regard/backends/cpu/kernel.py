@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
+import torch
+
 from regard.backends.base import Request
 from regard.backends.cpu import forward_sweeps
 from regard.backends.cpu.adjoint_sweep import make_key_sweep
@@ -57,6 +59,11 @@ class Kernel:
     def real(self) -> str:
         """The C++ type that is computed with."""
         return "double" if str(self.request.dtype) == "torch.float64" else "float"
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The dtype that is computed with."""
+        return torch.float64 if self.real == "double" else torch.float32
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -147,6 +154,14 @@ class Kernel:
         names = {part.name for node in nodes for part in n.walk(node) if isinstance(part, n.Hole)}
         tops = {f"top:{name[4:]}" for name in lowered.rows if name.startswith("max:")}
         return frozenset(names | tops | {"alive"})
+
+    @cached_property
+    def reads_summed(self) -> bool:
+        """Whether a gradient reads the summed row again, which may be the output itself."""
+        lowered = self.lowered
+        if lowered.finish is not None or n.SUMMED.name in self.read_again:
+            return True
+        return bool(self.wanted) and lowered.single and self.rows_give
 
     @cached_property
     def rows_give(self) -> bool:

@@ -56,8 +56,8 @@ _VARIES = {
 
 # The inputs that products read.
 _ROWS = ("query_row", "key_row")
-# Words of `Result` in template/call.h for a result nobody wants.
-NOWHERE = [0, 0, 0, 0, 0, 1]
+# What these receive is written by one task alone; of the others each chunk of keys has its own sum.
+WHOLE = ("key_row", "key", "pair")
 
 Sweep = TypeVar("Sweep", RowSweep, KeySweep)
 # From the words of a call to its status.
@@ -70,15 +70,13 @@ class Layout:
 
     Attributes:
         entry: The function to call.
-        words: A call's words, without addresses, fields and results.
-        inputs: Where the address of each input stands among them.
-        results: Where the results begin.
+        words: A call's words, without addresses and what else differs from call to call.
+        places: Where the address of each input, then that of each result, stands among them.
     """
 
     entry: Entry
     words: ctypes.Array
-    inputs: tuple[int, ...]
-    results: int
+    places: tuple[int, ...]
 
 
 @dataclass
@@ -121,9 +119,17 @@ class Module(Generic[Sweep]):
         return self.sweep.row_results
 
     @cached_property
-    def no_row_results(self) -> list[int]:
-        """The words of a row sweep's row values if none is wanted."""
-        return NOWHERE * len(self.row_results)
+    def receivers(self) -> list[Input]:
+        """The inputs that an adjoint sweep gives something, in the order of the call's results."""
+        assert isinstance(self.sweep, KeySweep)
+        return self.sweep.results
+
+    @cached_property
+    def chunked(self) -> list[bool]:
+        """For each result, whether each of several chunks of keys has its own sum."""
+        if isinstance(self.sweep, KeySweep):
+            return [item.kind not in WHOLE for item in self.receivers]
+        return [False] * (len(self.row_results) + bool(self.sweep.components))
 
     def unit(self, dtypes: Sequence[torch.dtype]) -> tuple[str, ...]:
         """Return the macros that build the library for a matrix unit; none where it has no use.

@@ -5,7 +5,7 @@ from torch import Tensor
 from regard.backends.base import Facts, Request, register
 from regard.backends.tiled.backward import run_backward
 from regard.backends.tiled.facts import find_facts
-from regard.backends.tiled.forward import run_forward
+from regard.backends.tiled.forward import Saved, run_forward
 from regard.backends.tiled.kernel import Kernel, compile_kernel
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
@@ -49,9 +49,7 @@ class TiledBackend:
         """
         return compile_kernel(request)
 
-    def forward(
-        self, kernel: Kernel, bound: Bound
-    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    def forward(self, kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], Saved]:
         """Run the program.
 
         Args:
@@ -64,7 +62,7 @@ class TiledBackend:
         return run_forward(kernel, bound)
 
     def backward(
-        self, kernel: Kernel, bound: Bound, saved: list[dict[str, Tensor]], grads: dict[str, Tensor]
+        self, kernel: Kernel, bound: Bound, saved: Saved, grads: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Run the derived gradient.
 

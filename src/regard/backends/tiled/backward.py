@@ -4,10 +4,12 @@ Scores are computed again from the row values that forward kept. Tiles are visit
 order, so gradients are the same in every run. Leaves to others: the expressions (`passes/adjoint`).
 """
 
+from itertools import groupby
+
 import torch
 from torch import Tensor
 
-from regard.backends.tiled.forward import Sweep, query_exists
+from regard.backends.tiled.forward import Saved, Sweep, query_exists
 from regard.backends.tiled.kernel import Kernel
 from regard.backends.values.evaluate import Evaluator
 from regard.backends.values.totals import Totals
@@ -16,7 +18,7 @@ from regard.ir.bound import Bound
 
 
 def run_backward(
-    kernel: Kernel, bound: Bound, saved: list[dict[str, Tensor]], grads: dict[str, Tensor]
+    kernel: Kernel, bound: Bound, saved: Saved, grads: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Compute the gradients of a call.
 
@@ -30,10 +32,11 @@ def run_backward(
         The gradients of the wanted tensors, by name.
     """
     # The ranges are those of forward, whose row values these are.
-    sweep = Sweep(kernel, bound, saved[0]["summed"].shape[2])
+    sweep = Sweep(kernel, bound, saved[0, "summed"].shape[2])
     totals = Totals(kernel.request.wanted, bound)
     i1 = 0
-    for kept in saved:
+    for _, ranges in groupby(saved.items(), key=lambda item: item[0][0]):
+        kept = {name: value for (_, name), value in ranges}
         i0, i1 = i1, i1 + kept["summed"].shape[2]
         query: dict = {}
         rows = {**sweep.call_holes, **kept}

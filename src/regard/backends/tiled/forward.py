@@ -19,6 +19,9 @@ from regard.ir import nodes as n
 from regard.ir.bound import Bound
 from regard.passes.lower import LoweredTerm
 
+# What backward needs, by the number of a range of query rows and a name.
+Saved = dict[tuple[int, str], Tensor]
+
 
 class Sweep:
     """One pass over a call's tiles, with what is shared between them.
@@ -250,7 +253,7 @@ def sum_values(
     return total.expand(sweep.bound.batch, sweep.bound.heads, i1 - i0, 1, total.shape[-1])
 
 
-def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], Saved]:
     """Run a program.
 
     Args:
@@ -258,13 +261,12 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], list[d
         bound: The call.
 
     Returns:
-        The outputs by name, and what `run_backward` needs for each range of query rows: row values
-        and the summed row.
+        The outputs by name, and what `run_backward` needs: row values and the summed row.
     """
     sweep = Sweep(kernel, bound, kernel.tile[0])
     parts: list[dict[str, Tensor]] = []
-    saved: list[dict[str, Tensor]] = []
-    for i0, i1 in query_ranges(kernel, bound):
+    saved: Saved = {}
+    for part, (i0, i1) in enumerate(query_ranges(kernel, bound)):
         query: dict = {}
         rows, only = sum_rows(sweep, i0, i1, query)
         summed = sum_values(sweep, i0, i1, rows, only, query)
@@ -273,11 +275,9 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], list[d
         if kernel.dense_weights:
             found["weights"] = _dense_weights(sweep, i0, i1, rows, query)
         parts.append(found)
-        saved.append(
-            {name: value for name, value in rows.items() if name not in sweep.call_holes}
-            | {"summed": summed}
-        )
-    outputs = {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
+        kept = {name: value for name, value in rows.items() if name not in sweep.call_holes}
+        saved |= {(part, name): value for name, value in kept.items()} | {(part, "summed"): summed}
+    outputs = {name: torch.cat([found[name] for found in parts], dim=2) for name in parts[0]}
     return outputs, saved
 
 

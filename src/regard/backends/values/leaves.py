@@ -346,7 +346,7 @@ def position_starts(positions: Tensor) -> tuple[int, ...] | None:
             whole = base
         if not _rising.of_same((), (whole,), lambda: _rises(whole)):
             return None
-    return tuple(positions[:, :1].flatten().tolist())
+    return tuple(positions.select(1, 0).tolist()) if positions.shape[1] else ()
 
 
 def _rises(positions: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""What is wrong with a mask whatever the data are: it reads nothing, or it hides every pair.
+"""What is wrong with a mask: it reads nothing, or it hides every pair, with any data or with these.
 
 Leaves to others: telling the user (`ops/plan`).
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -16,6 +17,8 @@ _DATA = (n.Feature, n.Array, n.Scalar, n.PairInput, n.Vector)
 _PAIR = ("i", "j", "row_i", "row_j", "head", "batch")
 # Positions that a mask is tried at, on either side of 0, and the most of them.
 _REACH, _FAR = 1 << 11, 1 << 17
+# Rows and keys of the blocks of a call that are looked at.
+_LOOKED_AT = (32, 64)
 
 
 @lru_cache(maxsize=1024)
@@ -62,6 +65,35 @@ def why_hidden(condition: n.Node, heads: int, queries: int, keys: int) -> str | 
         f"hides every pair of this call: its {queries} queries are at i = 0 … {queries - 1} and "
         f"its {keys} keys at j = 0 … {keys - 1}, and not even the last two, i = {queries - 1} "
         f"and j = {keys - 1}, meet; a call that goes on where another ended gives query_offset"
+    )
+
+
+def why_hidden_by_data(condition: n.Node, bound: Bound) -> str | None:
+    """Return how a condition hides all pairs because what queries and keys hold never meets.
+
+    A condition on one side alone, such as padding, may well hide all of a call.
+
+    Args:
+        condition: A `where`.
+        bound: The call; its lengths do not count.
+
+    Returns:
+        The end of a sentence that begins with the mask, or None.
+    """
+    read = [node for node in n.walk(condition) if isinstance(node, n.Feature)]
+    if (
+        len({node.side for node in read}) < 2
+        or bound.queries * bound.keys <= 1
+        or not bound.batch * bound.heads
+    ):
+        return None
+    whole = replace(bound, query_lengths=None, key_lengths=None)
+    if not bool((classify_blocks(condition, whole, *_LOOKED_AT) == EMPTY).all()):
+        return None
+    told = " and ".join(f"'{node.name}'" for node in read)
+    return (
+        f"hides every pair of this call: with what {told} holds, not even query 0 and key 0 meet, "
+        "nor any others; look whether queries and keys are numbered alike"
     )
 
 
