@@ -160,7 +160,9 @@ def _channels(sweep: RowSweep | KeySweep, one: ChannelSum) -> Work:
     def kept(node: n.Node) -> bool:
         return isinstance(node, n.Call) and node.op in COSTLY
 
-    return forward + count_scalars(found, kept) + Work(operations=2.0 * len(found))
+    again = [node for node in n.walk(one.body) if kept(node)]
+    # A sum is read, added to and written; what is kept is written and read.
+    return forward + count_scalars(found, kept) + Work(operations=3 * len(found) + 2 * len(again))
 
 
 def _width(item: Input, bound: Bound) -> int:

@@ -6,13 +6,14 @@ Leaves to others: how long it takes (`ops/predict`).
 from regard.backends.sdpa.kernel import Kernel
 from regard.ir.bound import Bound
 from regard.ir.types import axes_of
-from regard.passes.count_work import Work, count_scalars
+from regard.passes.count_work import Work, count_scalars, is_row, visited
 
 # torch's CPU kernel takes query rows in blocks of 256, 64 or 32, from so many rows on (torch 2.13,
 # aten/src/ATen/native/cpu/FlashAttentionKernel.cpp).
 _BLOCKS = ((768, 256), (192, 64), (0, 32))
 # An operator on a dense mask reads two numbers and writes one.
 _OPERATOR_BYTES = 12.0
+_MORE_OPERATORS = 3
 # The gradient takes five products of the size of forward's two.
 _TRAINED_PRODUCTS = 3.5
 
@@ -58,12 +59,18 @@ def _output_bytes(bound: Bound) -> int:
 def _mask_work(kernel: Kernel, bound: Bound) -> Work:
     """Return what making a dense mask costs, and reading it for every head."""
     parts = [part for part in (kernel.parts.where, kernel.parts.bias) if part is not None]
-    axes = {axis for part in parts for axis in axes_of(part)}
-    numbers = bound.queries * bound.keys
-    numbers *= (bound.heads if "h" in axes else 1) * (bound.batch if "b" in axes else 1)
-    made = count_scalars(parts)
+    made = 0.0
+    for node in visited(parts, is_row):
+        one = count_scalars([node], lambda other, node=node: other is not node)
+        made += (one.functions + one.operations) * _numbers(axes_of(node), bound)
     # Beside the program's own operators: what exists, rows that see nothing, and the choice.
-    operators = made.functions + made.operations + 3
-    read = bound.batch * bound.heads * bound.queries * bound.keys * bound.q.element_size()
-    read *= 2 if kernel.request.wanted else 1
-    return Work(bytes=operators * _OPERATOR_BYTES * numbers + read)
+    axes = "".join(axes_of(part) for part in parts)
+    made += _MORE_OPERATORS * _numbers(axes, bound)
+    read = _numbers("bh", bound) * bound.q.element_size() * (2 if kernel.request.wanted else 1)
+    return Work(bytes=_OPERATOR_BYTES * made + read)
+
+
+def _numbers(axes: str, bound: Bound) -> int:
+    """Return how many numbers a value at every pair has, alike in heads or batch rows or not."""
+    several = (bound.heads if "h" in axes else 1) * (bound.batch if "b" in axes else 1)
+    return several * bound.queries * bound.keys

@@ -16,8 +16,8 @@ from regard.ir.bound import Bound
 from regard.ir.types import axes_of
 from regard.passes.count_work import Work, count_scalars, is_row
 
-# "seen" of a term takes three operators: what the plan says, the mask, the score.
-_PER_TERM = 3.0
+# Whether a score is above -inf, and whether the pair is seen as well.
+_PER_SCORE = 2.0
 
 
 def find_facts(kernel: Kernel, bound: Bound) -> Facts:
@@ -72,7 +72,8 @@ def _count_work(kernel: Kernel, bound: Bound, plan: BlockPlan | None) -> Work:
     pairs = share * bound.batch * bound.heads * bound.queries * bound.keys
     total = Work(calls=1.0, gradients=float(bool(kernel.wanted)))
     for roots in sweeps:
-        at_pair = _at_pair(roots, bound) + Work(operations=_PER_TERM * len(lowered.terms))
+        scores = sum(term.score is not None for term in lowered.terms)
+        at_pair = _at_pair(roots, bound) + Work(operations=_PER_SCORE * scores)
         started = Work(pieces=at_pair.pieces * tiles)
         total += (at_pair + Work(pieces=-at_pair.pieces)).times(pairs) + started
     return total
@@ -109,8 +110,10 @@ def _cost(node: n.Node, bound: Bound) -> Work:
         return done + Work(pieces=1.0)
     if is_row(node) or not isinstance(node, n.Call | n.Gather | n.Keep):
         return Work()
-    one = count_scalars([node], lambda other: other is not node)
-    size = _channels(node, bound) if "c" in axes_of(node) else 1
+    one, axes = count_scalars([node], lambda other: other is not node), axes_of(node)
+    size = _channels(node, bound) if "c" in axes else 1.0
+    # What is alike in all heads or batch rows is computed once.
+    size /= (1 if "h" in axes else bound.heads) * (1 if "b" in axes else bound.batch)
     return one.times(size) + Work(pieces=1.0)
 
 
