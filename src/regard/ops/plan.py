@@ -37,7 +37,7 @@ class Plan:
 ORDER_VARIABLE = "REGARD_BACKENDS"
 # Below so many products of a pair and a channel, a call is over before a kernel's cost is won back:
 # builds, and more Python around it.
-_SMALL_WORK = 1 << 24
+_SMALL_WORK = 1 << 22
 
 
 @lru_cache(maxsize=1024)
