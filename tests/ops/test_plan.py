@@ -53,9 +53,11 @@ def test_building_a_kernel_is_not_worth_it_for_little_work():
 
 
 def test_little_work_ends_where_it_says():
-    # (N · N pairs) · (8 + 8 channels) = 2²⁴ at N = 1024.
+    # (N · N pairs) · (8 + 8 channels) = 2²⁴ at N = 1024, 2²² at 512.
     assert candidates((1, 1, 1023, 8))[0] == "sdpa"
     assert candidates((1, 1, 1024, 8))[0] == "cpu"
+    assert candidates((1, 1, 511, 8), "learned_sink")[:2] == ("tiled", "cpu")
+    assert candidates((1, 1, 512, 8), "learned_sink")[:2] == ("cpu", "tiled")
 
 
 def test_reasons_against_the_others_are_told():

@@ -35,9 +35,9 @@ class Plan:
 
 # What "auto" chooses from, best first, separated by commas; all backends unless set.
 ORDER_VARIABLE = "REGARD_BACKENDS"
-# Below so many products of a pair and a channel, a call is over before a kernel's cost is won back:
-# builds, and more Python around it.
-_SMALL_WORK = 1 << 22
+# Who comes first in calls of fewer products of a pair and a channel than this: what a kernel costs,
+# its build and more Python around it, is not won back from torch's own kernels, nor soon from tiles.
+_FIRST_IN_SMALL = ((1 << 22, ("sdpa", "tiled")), (1 << 24, ("sdpa",)))
 
 
 @lru_cache(maxsize=1024)
@@ -88,9 +88,9 @@ def _order(request: Request, known: dict[str, Backend]) -> list[str]:
             )
         return names
     pairs = request.batch * request.heads * request.queries * request.keys
-    if pairs * (request.width + request.value_width) < _SMALL_WORK:
-        return sorted(known, key=lambda name: name not in ("sdpa", "tiled"))
-    return list(known)
+    work = pairs * (request.width + request.value_width)
+    first = next((names for limit, names in _FIRST_IN_SMALL if work < limit), ())
+    return sorted(known, key=lambda name: name not in first)
 
 
 def _warn_without_compiler(reason: str) -> None:
