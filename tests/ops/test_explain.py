@@ -58,6 +58,7 @@ def test_explanation_is_plain_data_as_well():
             "reference": "'tiled' comes first",
         },
         "sizes": {"B": 2, "H": 4, "G": 4, "N": 30, "M": 30, "D": 8, "E": 8},
+        "gathered": None,
         "tile": [30, 30],
         "shifted": {"a": False},
         "sweeps": [],
@@ -184,3 +185,14 @@ def test_call_is_run_where_its_time_is_asked_for(prices, monkeypatch):
     assert asked == [(("tiled", "reference"), torch.float32)]
     assert found.measured_ms > 0
     assert str(found).splitlines()[-1].endswith("of the prediction")
+
+
+def test_keys_that_are_gathered_are_told():
+    kept = rg.program(lambda p: rg.softmax(rg.dot(p.q, p.k), where=rg.key_feature("keep")))
+    keep = torch.arange(2048) % 5 == 0
+    found = rg.explain(kept, (1, 2, 2048, 8), backend="tiled", keep=keep)
+    assert (found.sizes["M"], found.gathered) == (2048, 448)
+    assert "keys: 448 are gathered; the others no query sees" in str(found)
+    full = rg.explain(kept, (1, 2, 2048, 8), backend="tiled", keep=torch.ones(2048).bool())
+    assert full.gathered is None
+    assert found.work["products"] < full.work["products"] / 4

@@ -14,6 +14,7 @@ from regard.errors import InputError, nearest
 from regard.ir.bound import Bound
 from regard.ir.program import AttentionProgram
 from regard.ops.explain_text import PlanSummary, explanation_text, summarise_plan
+from regard.ops.gather import gather_keys
 from regard.ops.imagine_call import imagine_call
 from regard.ops.measure_machine import measure_machine
 from regard.ops.plan import Plan, compiled, make_plan
@@ -39,6 +40,7 @@ class Explanation:
         backend: The backend that would run it.
         otherwise: Why each other backend is not used, by name.
         sizes: B, H, G, N, M, D, E.
+        gathered: How many keys remain where others, hidden from every query, are left out first.
         sweeps: What each sweep over the pairs gives, in the order of a call, if that is known.
         tile: Query rows and key rows of a tile, if the backend works in tiles.
         tile_heads: How many heads a tile holds, of all batch rows.
@@ -60,6 +62,7 @@ class Explanation:
     backend: str
     otherwise: dict[str, str]
     sizes: dict[str, int]
+    gathered: int | None
     sweeps: tuple[str, ...]
     tile: tuple[int, int] | None
     tile_heads: int
@@ -115,24 +118,24 @@ def explain(
         UnsupportedError: If no backend, or not the named one, can run the program.
     """
     call = imagine_call(program, (q, k, v), training, options)
-    kind, bound = call.prepared(backend)
-    request = call.wanting(kind.request)
-    plan = make_plan(request, backend)
+    asked, given = call.prepared(backend)
+    kind, bound = gather_keys(asked, given)
+    plan = make_plan(call.wanting(kind.request), backend)
     chosen, *others = plan.candidates
     if measure:
-        measure_machine(plan.candidates, request.dtype)
-    facts = _facts(chosen, request, bound)
-    priced = _priced(plan, bound)
+        measure_machine(plan.candidates, plan.request.dtype)
+    facts, priced = _facts(chosen, plan.request, bound), _priced(plan, bound)
     return Explanation(
         program=program.name,
         backend=chosen,
         otherwise={**dict(plan.reasons), **dict.fromkeys(others, f"'{chosen}' comes first")},
-        sizes=kind.facts.sizes,
+        sizes=asked.facts.sizes,
+        gathered=bound.keys if bound.keys < given.keys else None,
         sweeps=facts.sweeps,
         tile=facts.tile,
         tile_heads=facts.tile_heads,
         shifted=facts.shifted,
-        pair_numbers=_pair_numbers(facts, request),
+        pair_numbers=_pair_numbers(facts, plan.request),
         plan=None if facts.plan is None else summarise_plan(facts.plan),
         work=None if facts.work is None else asdict(facts.work),
         predicted_ms={name: 1e3 * price.seconds(work) for name, (price, work) in priced.items()},

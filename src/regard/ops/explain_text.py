@@ -98,6 +98,8 @@ def explanation_text(told: "Explanation") -> str:
     lines = [told.formula, f"runs on: {told.backend}"]
     lines += [f"  not {name}: {why}" for name, why in told.otherwise.items()]
     lines.append("sizes: " + ", ".join(f"{letter} {size}" for letter, size in told.sizes.items()))
+    if told.gathered is not None:
+        lines.append(f"keys: {told.gathered:,} are gathered; the others no query sees")
     lines += [f"sweep {place}: {what}" for place, what in enumerate(told.sweeps, 1)]
     threaded = told.backend == "cpu"
     if told.tile is not None:

@@ -30,14 +30,15 @@ def gather_keys(kind: Kind, bound: Bound) -> tuple[Kind, Bound]:
     """Return a call without its hidden keys, where that pays.
 
     Args:
-        kind: The kind of call, with a condition on keys.
+        kind: The kind of call.
         bound: The call.
 
     Returns:
         The kind and numbers of a call with the same outputs, and gradients that reach the same
         tensors; or those given.
     """
-    assert kind.key_condition is not None
+    if kind.key_condition is None:
+        return kind, bound
     seen = seen_keys(kind.key_condition, bound)
     size = gathered_size(seen)
     if size is None or _would_repeat(kind, bound, seen):

@@ -36,7 +36,7 @@ class Plan:
 # What "auto" chooses from, best first, separated by commas; all backends unless set.
 ORDER_VARIABLE = "REGARD_BACKENDS"
 # Who comes first in calls of fewer products of a pair and a channel than this: what a kernel costs,
-# its build and more Python around it, is not won back from torch's own kernels, nor soon from tiles.
+# its build and more Python around it, torch's own kernels never pay back, and tiles not soon.
 _FIRST_IN_SMALL = ((1 << 22, ("sdpa", "tiled")), (1 << 24, ("sdpa",)))
 
 

@@ -42,8 +42,7 @@ def run(kind: Kind, bound: Bound) -> dict[str, Tensor]:
         if not kind.has_run:
             kind.has_run = True
             warn_of_data(kind.request, bound)
-        if kind.key_condition is not None:
-            kind, bound = gather_keys(kind, bound)
+        kind, bound = gather_keys(kind, bound)
     for name in kind.plan.candidates:
         backend, kernel = kind.kernel(name)
         try:
