@@ -8,7 +8,7 @@ import torch
 
 import regard as rg
 from regard.errors import InputError, UnsupportedError
-from regard.ops import explain
+from regard.ops import explain, imagine_call
 from regard.ops.predict import Prices
 from regard.passes.count_work import Work
 from regard.testing.inputs import Sizes, make_inputs
@@ -58,6 +58,7 @@ def test_explanation_is_plain_data_as_well():
             "reference": "'tiled' comes first",
         },
         "sizes": {"B": 2, "H": 4, "G": 4, "N": 30, "M": 30, "D": 8, "E": 8},
+        "imagined": [],
         "gathered": None,
         "tile": [30, 30],
         "shifted": {"a": False},
@@ -196,3 +197,55 @@ def test_keys_that_are_gathered_are_told():
     full = rg.explain(kept, (1, 2, 2048, 8), backend="tiled", keep=torch.ones(2048).bool())
     assert full.gathered is None
     assert found.work["products"] < full.work["products"] / 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        (((8, 1024, 64),), {}, r"q must be a tensor or a shape .* not \(8, 1024, 64\)"),
+        (((1, 8, 9, 8), (8, 9, 8)), {}, r"k must be a tensor or a shape"),
+        (((1, 8, 9, 8),), {"nope": 3}, "the program reads no 'nope'"),
+        (((1, 8, 9, 8),), {"observe": "lse"}, "observe takes a list of names"),
+        (((1, 8, 9, 8),), {"seed": "x"}, "seed must be a whole number"),
+    ],
+)
+def test_calls_that_cannot_be_are_refused_as_by_attend(arguments, options, said):
+    with pytest.raises(InputError, match=f"^{said}"):
+        rg.explain(PROGRAMS["causal"], *arguments, **options)
+
+
+def test_what_is_no_program_is_refused():
+    with pytest.raises(InputError, match=r"^attend runs a program"):
+        rg.explain(lambda pair: 1, SHAPE)
+
+
+def test_what_is_imagined_is_like_what_is_given_and_told():
+    q = torch.zeros(1, 2, 64, 16, dtype=torch.bfloat16)
+    kept = rg.program(lambda p: rg.softmax(rg.dot(p.q, p.k), where=rg.key_feature("keep")))
+    found = rg.explain(kept, q, (1, 2, 32, 16))
+    assert found.sizes["M"] == 32
+    assert "not given, so zeros here: keep" in str(found)
+    assert rg.explain(kept, q, keep=torch.ones(64).bool()).imagined == ()
+
+
+def test_calls_are_measured_where_nobody_wants_gradients(prices, monkeypatch):
+    monkeypatch.setattr(explain, "measure_machine", lambda *names: None)
+    with torch.no_grad():
+        assert rg.explain(PROGRAMS["alibi"], SHAPE, training=True, measure=True).measured_ms > 0
+    with torch.inference_mode():
+        assert rg.explain(PROGRAMS["causal"], SHAPE, training=True, measure=True).measured_ms > 0
+
+
+def test_backend_that_nobody_counts_says_so():
+    found = rg.explain(PROGRAMS["causal"], SHAPE, backend="reference")
+    assert str(found).endswith("what backend 'reference' computes is not counted")
+
+
+def test_memory_that_runs_out_is_an_error_of_ours(monkeypatch):
+    def fail(calls, seconds):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(explain, "measure_machine", lambda *names: None)
+    monkeypatch.setattr(imagine_call, "time_calls", fail)
+    with pytest.raises(UnsupportedError, match="more memory than there is on backend 'sdpa'"):
+        rg.explain(PROGRAMS["causal"], SHAPE, measure=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import regard as rg
-from regard.errors import UnsupportedError
+from regard.errors import InputError, UnsupportedError
 from regard.ops import measure_machine, predict
 from regard.ops.measure_machine import prepare_call, time_calls, work_of
 from regard.testing.programs import PROGRAMS
@@ -85,3 +85,12 @@ def test_hidden_blocks_cost_nothing(backend, most):
     full = work_of(plain, q, q, q, backend)
     half = work_of(PROGRAMS["causal"], q, q, q, backend)
     assert 0.5 < half.products / full.products < most
+
+
+def test_one_backend_may_be_named_and_dtypes_are_torchs(quickly):
+    with torch.no_grad():
+        assert list(measured("sdpa")) == ["sdpa"]
+    with pytest.raises(InputError, match=r"^dtype must be one of torch's.*found 'float32'$"):
+        measured("sdpa", dtype="float32")
+    with pytest.raises(InputError, match=r"^there is no backend 'gpu'"):
+        measured(("gpu",))

@@ -179,6 +179,7 @@ def test_mask_that_cannot_be_meant_is_told_once(condition, why):
         (lambda p: p.j > 10**6, 1),
         (lambda p: (p.j > p.i) & (rg.query_feature("a") > 1) & (rg.query_feature("a") < 2), 0),
         (lambda p: rg.table("t", per=3)[p.head], 0),
+        (lambda p: (p.head >= 4) & (p.j <= p.i), 0),
         (lambda p: rg.keep(0.5, "ij"), 0),
         (lambda p: rg.dot(p.q, p.k) > 0, 0),
     ],

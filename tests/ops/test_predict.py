@@ -1,6 +1,7 @@
 """Prices come back from times that were made of them; what is kept is read again or forgotten."""
 
 import json
+import math
 from dataclasses import astuple, fields
 
 import pytest
@@ -11,6 +12,12 @@ from regard.ops.predict import Prices, fit_prices, keep_prices, known_prices
 from regard.passes.count_work import Work
 
 PRICES = Prices(1e-11, 5e-10, 2e-11, 4e-11, 0.0, 3e-5, 4e-5)
+
+
+def price_names():
+    return [one.name for one in fields(Prices)]
+
+
 WORKS = [
     Work(products=1e9, functions=4e6, operations=1e7, bytes=1e6, calls=1),
     Work(products=3e8, functions=4e6, operations=1e7, bytes=3e5, calls=1),
@@ -51,7 +58,11 @@ def test_prices_are_kept_for_later_processes(kept, monkeypatch):
     assert known_prices("tiled", torch.float32) is None
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"products": "fast"}', "nonsense"])
+DAMAGED = ["", "{}", "[1]", "null", '{"products": "fast"}', "nonsense"]
+IMPOSSIBLE = [json.dumps(dict.fromkeys(price_names(), x)) for x in (-1.0, math.nan, math.inf)]
+
+
+@pytest.mark.parametrize("text", DAMAGED + IMPOSSIBLE)
 def test_a_file_that_is_damaged_counts_as_none(text, kept, monkeypatch):
     keep_prices("cpu", torch.float32, PRICES)
     (path,) = kept.glob("machine-*.json")
@@ -70,10 +81,18 @@ def test_prices_of_other_numbers_of_threads_are_others(kept):
         torch.set_num_threads(threads)
 
 
+def test_prices_of_another_compiler_are_others(kept, monkeypatch):
+    keep_prices("cpu", torch.float32, PRICES)
+    keep_prices("sdpa", torch.float32, PRICES)
+    monkeypatch.setattr(predict, "find_compiler", lambda: "no compiler")
+    assert known_prices("cpu", torch.float32) is None
+    assert known_prices("sdpa", torch.float32) == PRICES
+
+
 def test_a_file_holds_numbers_by_name(kept):
     keep_prices("cpu", torch.float32, PRICES)
     (path,) = kept.glob("machine-*.json")
-    assert list(json.loads(path.read_text())) == [one.name for one in fields(Prices)]
+    assert list(json.loads(path.read_text())) == price_names()
 
 
 def test_prices_read_as_rates():

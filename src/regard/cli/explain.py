@@ -5,7 +5,6 @@ Leaves to others: finding the program (`programs`), the answer (`ops/explain`).
 
 import json
 import sys
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -14,6 +13,7 @@ import typer
 from regard.errors import InputError, nearest
 from regard.lang.find_program import HELP, load_program
 from regard.ops.explain import explain
+from regard.ops.imagine_call import random_rows
 from regard.ops.measure_machine import measure_machine
 
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -49,12 +49,13 @@ def explain_program(
     if dtype not in _DTYPES:
         raise InputError(f"there is no dtype '{dtype}' here; {nearest(dtype, _DTYPES)}")
     found = load_program(program)
-    make = partial(torch.randn if measure else torch.empty, dtype=torch.float32)
-    q = make(batch, heads, queries, width).to(getattr(torch, dtype))
-    k = make(batch, groups or heads, keys or queries, width).to(q.dtype)
+    one = torch.zeros((), dtype=getattr(torch, dtype))
+    q = one.expand(batch, heads, queries, width)
+    k = one.expand(batch, groups or heads, keys or queries, width)
     if not quick:
-        measure_machine(dtype=q.dtype, say=_say)
-    told = explain(found, q, k, backend=backend, training=training, measure=measure)
+        measure_machine(dtype=one.dtype, say=_say)
+    rows = [random_rows(q), random_rows(k)] if measure else [q, k]
+    told = explain(found, *rows, backend=backend, training=training, measure=measure)
     typer.echo(json.dumps(told.as_dict(), ensure_ascii=False, indent=2) if as_json else str(told))
 
 

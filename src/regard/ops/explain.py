@@ -40,6 +40,7 @@ class Explanation:
         backend: The backend that would run it.
         otherwise: Why each other backend is not used, by name.
         sizes: B, H, G, N, M, D, E.
+        imagined: The inputs that were not given, which are taken to be zeros.
         gathered: How many keys remain where others, hidden from every query, are left out first.
         sweeps: What each sweep over the pairs gives, in the order of a call, if that is known.
         tile: Query rows and key rows of a tile, if the backend works in tiles.
@@ -62,6 +63,7 @@ class Explanation:
     backend: str
     otherwise: dict[str, str]
     sizes: dict[str, int]
+    imagined: tuple[str, ...]
     gathered: int | None
     sweeps: tuple[str, ...]
     tile: tuple[int, int] | None
@@ -107,8 +109,7 @@ def explain(
         training: Whether the gradients of q, k, v and all parameters are wanted.
         measure: Whether to run the call and say how long it takes beside the prediction; measures
             the machine first if that was never done.
-        **options: As for `attend`. Inputs that are not given are imagined: zeros, which a mask that
-            reads them takes for what they say.
+        **options: As for `attend`. Inputs that are not given are imagined: zeros, also to a mask.
 
     Returns:
         The explanation; it prints well.
@@ -130,6 +131,7 @@ def explain(
         backend=chosen,
         otherwise={**dict(plan.reasons), **dict.fromkeys(others, f"'{chosen}' comes first")},
         sizes=asked.facts.sizes,
+        imagined=tuple(sorted(call.imagined - set("qkv"))),
         gathered=bound.keys if bound.keys < given.keys else None,
         sweeps=facts.sweeps,
         tile=facts.tile,
@@ -153,7 +155,8 @@ def _facts(name: str, request: Request, bound: Bound) -> Facts:
 def _priced(plan: Plan, bound: Bound) -> dict[str, tuple[Prices, Work]]:
     """Return prices and work of each backend that can run the call, where both are known."""
     found = {}
-    for name in plan.candidates:
+    # Prices are those of the processor.
+    for name in plan.candidates if plan.request.device == "cpu" else ():
         price = known_prices(name, plan.request.dtype)
         work = None if price is None else _facts(name, plan.request, bound).work
         if price is not None and work is not None:

@@ -98,6 +98,8 @@ def explanation_text(told: "Explanation") -> str:
     lines = [told.formula, f"runs on: {told.backend}"]
     lines += [f"  not {name}: {why}" for name, why in told.otherwise.items()]
     lines.append("sizes: " + ", ".join(f"{letter} {size}" for letter, size in told.sizes.items()))
+    if told.imagined:
+        lines.append(f"not given, so zeros here: {', '.join(told.imagined)}")
     if told.gathered is not None:
         lines.append(f"keys: {told.gathered:,} are gathered; the others no query sees")
     lines += [f"sweep {place}: {what}" for place, what in enumerate(told.sweeps, 1)]
@@ -146,7 +148,9 @@ def _cost_lines(told: "Explanation") -> list[str]:
         lines.append(f"predicted: {predicted:.3g} ms, at {told.prices[told.backend]}")
         others = [(name, ms) for name, ms in told.predicted_ms.items() if name != told.backend]
         lines += [f"  {name}: {ms:.3g} ms" for name, ms in others]
-    elif told.work is not None:
+    elif told.work is None:
+        lines.append(f"predicted: nothing; what backend '{told.backend}' computes is not counted")
+    else:
         lines.append("predicted: nothing before rg.measure_machine() has measured this machine")
     if told.measured_ms is not None:
         beside = f", {told.measured_ms / predicted:.2f} of the prediction" if predicted else ""

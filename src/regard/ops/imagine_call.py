@@ -3,6 +3,7 @@
 Leaves to others: what is said of it (`explain`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regard.backends.base import Request
-from regard.errors import InputError
+from regard.errors import InputError, UnsupportedError, nearest
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
 from regard.ir.program import AttentionProgram
@@ -19,7 +20,7 @@ from regard.ops.check import named_inputs
 from regard.ops.kind import Kind
 from regard.ops.measure_machine import prepare_call, time_calls
 from regard.ops.parameters import array_shapes, row_widths
-from regard.ops.prepare import prepare
+from regard.ops.prepare import check_options, prepare
 from regard.passes.find_uses import find_uses
 
 # For how long a call is run again and again to be timed.
@@ -36,7 +37,7 @@ class ImaginedCall:
         named: The program's inputs by name.
         rest: The other options of `attend`.
         training: Whether gradients are wanted.
-        imagined: Which of q, k and v are of nothing but a shape.
+        imagined: Which of q, k and v are of nothing but a shape, and which inputs nobody gave.
     """
 
     program: AttentionProgram
@@ -83,7 +84,23 @@ class ImaginedCall:
 
         Returns:
             The median, in milliseconds; with its gradient if it is wanted.
+
+        Raises:
+            UnsupportedError: If memory runs out.
         """
+        try:
+            # Also where somebody evaluates a model without gradients.
+            with torch.inference_mode(False), torch.enable_grad():
+                return 1e3 * time_calls([self._call(backend)], _SECONDS)[0]
+        except (RuntimeError, MemoryError) as problem:
+            if isinstance(problem, RuntimeError) and "alloc" not in str(problem):
+                raise
+            raise UnsupportedError(
+                f"the call needs more memory than there is on backend '{backend}'; "
+                "measure fewer rows"
+            ) from None
+
+    def _call(self, backend: str) -> Callable[[], None]:
         _, bound = self.prepared(backend)
         q, k, v = (
             random_rows(rows) if name in self.imagined else rows
@@ -95,8 +112,7 @@ class ImaginedCall:
             for leaf in self.program.parameters:
                 named[leaf.name] = bound.tensors[leaf.name].detach().clone().requires_grad_()
         rest = {name: value for name, value in self.rest.items() if name != "backend"}
-        call = prepare_call(self.program, q, k, v, backend, **named, **rest)
-        return 1e3 * time_calls([call], _SECONDS)[0]
+        return prepare_call(self.program, q, k, v, backend, **named, **rest)
 
 
 def imagine_call(
@@ -116,17 +132,27 @@ def imagine_call(
     Raises:
         InputError: If q, k or v is neither a tensor nor a shape, or an input does not fit.
     """
+    rest = {name: value for name, value in options.items() if name in Options._fields}
+    check_options(program, Options(**rest))
+    inputs = named_inputs(program.root)
+    named = {name: value for name, value in options.items() if name not in rest}
+    for name in named:
+        if name not in inputs:
+            said = nearest(name, [*inputs, *Options._fields])
+            raise InputError(f"the program reads no '{name}'; {said}")
+    like = next((value for value in rows if isinstance(value, Tensor)), torch.empty(0))
     tensors: dict[str, Tensor] = {}
     for name, value, other in zip("qkv", rows, (None, "q", "k"), strict=True):
-        tensors[name] = tensors[other] if value is None and other else _imagine(name, value)
-    named = {name: value for name, value in options.items() if name in named_inputs(program.root)}
-    rest = {name: value for name, value in options.items() if name not in named}
-    named = {**_imagined(program, tensors, named, rest.get("total_heads", 0)), **named}
-    imagined = frozenset(
+        same = tensors[other] if value is None and other else None
+        tensors[name] = _imagine(name, value, like) if same is None else same
+    made = _imagined(program, tensors, named, rest.get("total_heads", 0))
+    imagined = [
         name for name, value in zip("qkv", rows, strict=True) if not isinstance(value, Tensor)
-    )
+    ]
+    imagined += [name for name in made if name not in named]
     q, k, v = tensors.values()
-    return ImaginedCall(program, (q, k, v), named, rest, training, imagined)
+    named = {**made, **named}
+    return ImaginedCall(program, (q, k, v), named, rest, training, frozenset(imagined))
 
 
 def random_rows(like: Tensor) -> Tensor:
@@ -142,15 +168,21 @@ def random_rows(like: Tensor) -> Tensor:
     return made.to(like.dtype)
 
 
-def _imagine(name: str, value: Any) -> Tensor:
+def _imagine(name: str, value: Any, like: Tensor) -> Tensor:
+    """Return a tensor that was given, or one of a shape that was; its numbers are all one."""
     if isinstance(value, Tensor):
-        return value
-    try:
-        return torch.empty(tuple(value))
-    except (TypeError, RuntimeError):
+        found = value
+    else:
+        try:
+            found = like.new_zeros(()).expand(tuple(value))
+        except (TypeError, RuntimeError):
+            found = None
+    if found is None or found.dim() != len("bhnd"):
+        told = tuple(value.shape) if isinstance(value, Tensor) else value
         raise InputError(
-            f"{name} must be a tensor or a shape such as (2, 8, 128, 64), not {value!r}"
-        ) from None
+            f"{name} must be a tensor or a shape such as (2, 8, 128, 64), not {told!r}"
+        )
+    return found
 
 
 def _imagined(
@@ -170,9 +202,9 @@ def _imagined(
         dtype = torch.bool if leaf in conditions else dtype
         match leaf:
             case n.Feature():
-                made[leaf.name] = torch.zeros((1, 1, 1), dtype=dtype)
+                made[leaf.name] = torch.zeros((1, 1, 1), dtype=dtype, device=q.device)
             case n.PairInput():
-                one = torch.zeros((1, 1, 1, 1), dtype=dtype)
+                one = torch.zeros((1, 1, 1, 1), dtype=dtype, device=q.device)
                 made[leaf.name] = one.expand(1, 1, q.shape[2], k.shape[2])
             case n.Vector() if leaf.name not in ("q", "k", "v"):
                 like = q if leaf.side == "query" else k
@@ -181,5 +213,5 @@ def _imagined(
                 made[leaf.name] = torch.zeros(())
             case n.Array() if leaf.source == "table":
                 shape = [size or 1 for size in shapes[leaf.name]]
-                made[leaf.name] = torch.zeros(shape, dtype=dtype)
+                made[leaf.name] = torch.zeros(shape, dtype=dtype, device=q.device)
     return made

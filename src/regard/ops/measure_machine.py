@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regard.errors import UnsupportedError
+from regard.errors import InputError, UnsupportedError
 from regard.ir.program import AttentionProgram
 from regard.lang.functions import dot, relu, tanh
 from regard.lang.program import program
@@ -79,7 +79,7 @@ _CALLS = (
 
 
 def measure_machine(
-    backends: tuple[str, ...] = ("sdpa", "cpu", "tiled"),
+    backends: str | Sequence[str] = ("sdpa", "cpu", "tiled"),
     dtype: torch.dtype = torch.float32,
     again: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -98,16 +98,25 @@ def measure_machine(
 
     Returns:
         The prices by backend.
+
+    Raises:
+        InputError: If there is no such backend, or dtype is none.
     """
+    if isinstance(backends, str):
+        backends = (backends,)
+    if not isinstance(dtype, torch.dtype):
+        raise InputError(f"dtype must be one of torch's, e.g. torch.bfloat16; found {dtype!r}")
     found = {}
     for name in backends:
         known = None if again else known_prices(name, dtype)
         if known is None:
-            works, calls = _prepared(name, dtype)
-            if not calls:
-                continue
-            say(f"measuring backend '{name}' on this machine, once")
-            seconds = time_calls(calls, _MOST_SECONDS * len(calls))
+            # Also where somebody evaluates a model without gradients.
+            with torch.inference_mode(False), torch.enable_grad():
+                works, calls = _prepared(name, dtype)
+                if not calls:
+                    continue
+                say(f"measuring backend '{name}' on this machine, once")
+                seconds = time_calls(calls, _MOST_SECONDS * len(calls))
             known = fit_prices(zip(works, seconds, strict=True))
             keep_prices(name, dtype, known)
         found[name] = known

@@ -10,12 +10,13 @@ backends' `facts`), the calls (`measure_machine`).
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, fields
 
 import torch
 
-from regard.backends.cpu.compiler import cpu_identity
+from regard.backends.cpu.compiler import cpu_identity, find_compiler
 from regard.backends.cpu.folder import cache_folder, open_folder, read_trusted, write_private
 from regard.passes.count_work import Work
 
@@ -97,7 +98,10 @@ def known_prices(backend: str, dtype: torch.dtype) -> Prices | None:
     if key not in _known:
         try:
             kept = json.loads(read_trusted(cache_folder() / f"machine-{key}.json"))
-            _known[key] = Prices(**{one.name: float(kept[one.name]) for one in fields(Prices)})
+            prices = Prices(**{one.name: float(kept[one.name]) for one in fields(Prices)})
+            if not all(0 <= price < math.inf for price in astuple(prices)):
+                return None
+            _known[key] = prices
         except (OSError, ValueError, TypeError, KeyError):
             return None
     return _known[key]
@@ -125,4 +129,6 @@ _known: dict[str, Prices] = {}
 
 def _key(backend: str, dtype: torch.dtype) -> str:
     parts = [_VERSION, torch.__version__, cpu_identity(), torch.get_num_threads(), backend, dtype]
+    compiler = find_compiler() if backend == "cpu" else ""
+    parts.append(compiler if isinstance(compiler, str) else compiler.identity)
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()

@@ -105,7 +105,9 @@ def _reads(node: n.Node) -> bool:
 
 
 def _without_data(node: n.Node) -> n.Node | None:
-    """Put a hole, which may be anything, in place of data."""
+    """Put a hole, which may be anything, in place of data, and of heads: a call may have some."""
+    if node in (n.Index("head"), n.Index("heads")):
+        return n.Hole("data", "h", "int")
     if isinstance(node, n.Gather) or (isinstance(node, _DATA) and not isinstance(node, n.Array)):
         kind = type_of(node)
         return n.Hole("data", kind.axes, kind.kind)
