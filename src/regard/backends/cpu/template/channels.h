@@ -89,6 +89,50 @@ __attribute__((noinline)) static void sum_channels(const Tile& t, LeftRows left_
   }
 }
 
+// Where a gradient's parts of one row are added up.
+template <class Body> struct ChannelResults {
+  Vec *du, *da;  // sums over keys, in lanes until the row, or the tile, is done
+  real* dw[Body::RIGHTS + 1];  // channels × KEY_BLOCK, at the tile's first key; null if nobody wants it
+  bool left[Body::LEFTS + 1], array[Body::ARRAYS + 1];  // whether anybody wants it
+};
+
+// The gradient at VECS vectors of keys of query row i, from key j on, which stand side by side in one panel.
+template <class Body, int VECS>
+static REGARD_INLINE void spread_vectors(const Tile& t, const ChannelRows<Body>& rows, int i, int j,
+                                         const real* received, const Vec* kept,
+                                         const ChannelResults<Body>& to) {
+  Vec g[VECS];
+  for (int v = 0; v < VECS; ++v) g[v] = load(received + i * SCORE_ROW + j + v * W);
+  const real* key[Body::RIGHTS + 1];
+  int64_t step[Body::RIGHTS + 1];
+  for (int k = 0; k < Body::RIGHTS; ++k) {
+    key[k] = rows.key(k, j, 0);
+    step[k] = rows.key(k, j, 1) - key[k];
+  }
+  for (int64_t c = 0; c < rows.channels; ++c) {
+    Vec u[Body::LEFTS + 1], a[Body::ARRAYS + 1];
+    Vec left[Body::LEFTS + 1]{}, array[Body::ARRAYS + 1]{};
+    rows.read(i, c, u, a);
+    for (int v = 0; v < VECS; ++v) {
+      Vec w[Body::RIGHTS + 1], du[Body::LEFTS + 1], dw[Body::RIGHTS + 1], da[Body::ARRAYS + 1];
+      for (int k = 0; k < Body::RIGHTS; ++k) w[k] = load(key[k] + c * step[k] + v * W);
+      const Vec* values = kept + ((j / W + v) * rows.channels + c) * Body::KEPT;
+      Body::spread(t, g[v], u, w, a, values, du, dw, da);
+      for (int k = 0; k < Body::LEFTS; ++k) left[k] += du[k];
+      for (int k = 0; k < Body::ARRAYS; ++k) array[k] += da[k];
+      for (int k = 0; k < Body::RIGHTS; ++k)
+        if (to.dw[k]) {
+          real* place = to.dw[k] + c * rows.right_step[k] * KEY_BLOCK + j + v * W;
+          store(place, load(place) + dw[k]);
+        }
+    }
+    for (int k = 0; k < Body::LEFTS; ++k)
+      if (to.left[k]) to.du[k * rows.channels + c] += left[k];
+    for (int k = 0; k < Body::ARRAYS; ++k)
+      if (to.array[k]) to.da[k * rows.channels + c] += array[k];
+  }
+}
+
 // The gradient of a sum over channels in one tile. `received` holds what each pair's sum receives.
 // du is added to rows of the left results, dw to `right_sums` (channels × KEY_BLOCK), da to arrays. With
 // `kept`, from sum_channels, the tile is a single row.
@@ -99,46 +143,27 @@ __attribute__((noinline)) static void spread_channels(const Tile& t, LeftRows le
                                                       real* const* right_sums, real* const* array_sums,
                                                       Vec* lanes_kept, const Vec* kept) {
   const ChannelRows<Body> rows(t, left_rows, laid, kb, columns);
-  // Sums over keys stay in lanes until the tile, or the row, is done.
-  Vec* du_lanes = lanes_kept;
-  Vec* da_lanes = lanes_kept + Body::LEFTS * rows.channels;
-  for (int64_t c = 0; c < Body::ARRAYS * rows.channels; ++c) da_lanes[c] = Vec{};
+  ChannelResults<Body> to;
+  to.du = lanes_kept;
+  to.da = lanes_kept + Body::LEFTS * rows.channels;
+  for (int k = 0; k < Body::LEFTS; ++k) to.left[k] = left_sums[k];
+  for (int k = 0; k < Body::ARRAYS; ++k) to.array[k] = array_sums[k];
+  for (int k = 0; k < Body::RIGHTS; ++k) to.dw[k] = right_sums[k] ? right_sums[k] + t.start : nullptr;
+  for (int64_t c = 0; c < Body::ARRAYS * rows.channels; ++c) to.da[c] = Vec{};
   for (int i = t.first; i < t.last; ++i) {
-    for (int64_t c = 0; c < Body::LEFTS * rows.channels; ++c) du_lanes[c] = Vec{};
-    for (int j = 0; j < t.keys; j += W) {
-      const Vec g = load(received + i * SCORE_ROW + j);
-      const real* key[Body::RIGHTS + 1];
-      int64_t step[Body::RIGHTS + 1];
-      for (int k = 0; k < Body::RIGHTS; ++k) {
-        key[k] = rows.key(k, j, 0);
-        step[k] = rows.key(k, j, 1) - key[k];
-      }
-      for (int64_t c = 0; c < rows.channels; ++c) {
-        Vec u[Body::LEFTS + 1], w[Body::RIGHTS + 1], a[Body::ARRAYS + 1];
-        Vec du[Body::LEFTS + 1], dw[Body::RIGHTS + 1], da[Body::ARRAYS + 1];
-        rows.read(i, c, u, a);
-        for (int k = 0; k < Body::RIGHTS; ++k) w[k] = load(key[k] + c * step[k]);
-        Body::spread(t, g, u, w, a, kept + (j / W * rows.channels + c) * Body::KEPT, du, dw, da);
-        for (int k = 0; k < Body::LEFTS; ++k)
-          if (left_sums[k]) du_lanes[k * rows.channels + c] += du[k];
-        for (int k = 0; k < Body::RIGHTS; ++k)
-          if (right_sums[k]) {
-            real* place = right_sums[k] + c * rows.right_step[k] * KEY_BLOCK + t.start + j;
-            store(place, load(place) + dw[k]);
-          }
-        for (int k = 0; k < Body::ARRAYS; ++k)
-          if (array_sums[k]) da_lanes[k * rows.channels + c] += da[k];
-      }
-    }
+    for (int64_t c = 0; c < Body::LEFTS * rows.channels; ++c) to.du[c] = Vec{};
+    int j = 0;
+    for (; j + W < t.keys; j += 2 * W) spread_vectors<Body, 2>(t, rows, i, j, received, kept, to);
+    for (; j < t.keys; j += W) spread_vectors<Body, 1>(t, rows, i, j, received, kept, to);
     for (int k = 0; k < Body::LEFTS; ++k)
       if (left_sums[k])
         for (int64_t c = 0; c < rows.channels; ++c)
-          left_sums[k][i * left_sum_row[k] + c * rows.left_step[k]] += sum_of(du_lanes[k * rows.channels + c]);
+          left_sums[k][i * left_sum_row[k] + c * rows.left_step[k]] += sum_of(to.du[k * rows.channels + c]);
   }
   for (int k = 0; k < Body::ARRAYS; ++k)
     if (array_sums[k])
       for (int64_t c = 0; c < rows.channels; ++c)
-        array_sums[k][c * rows.array_step[k]] += sum_of(da_lanes[k * rows.channels + c]);
+        array_sums[k][c * rows.array_step[k]] += sum_of(to.da[k * rows.channels + c]);
 }
 
 }  // namespace regard
