@@ -14,9 +14,12 @@ import regard as rg
 from regard.backends.values import blocks, refine
 from regard.backends.values.blocks import EMPTY, FULL, MIXED, classify_blocks
 from regard.backends.values.evaluate import Cache, Evaluator
+from regard.backends.values.functions import Searched
+from regard.backends.values.intervals import Range
 from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
+from regard.ir.print_text import text
 from regard.ops.bind import arange
 from regard.testing.inputs import Sizes, make_inputs
 from regard.testing.random_programs import Maker
@@ -242,7 +245,8 @@ def random_case(data):
         said = classify_blocks(root.weights.where, bound, rows, keys)
         really = truth_of(root.weights.where, bound, rows, keys)
         wrong = (said != MIXED) & (said != really)
-        assert not wrong.any(), f"wrong at {wrong.nonzero()[:5].tolist()}"
+        told = f"{text(root.weights.where)}, N {sizes.N}, M {sizes.M}, {rows} x {keys}"
+        assert not wrong.any(), f"{told}: wrong at {wrong.nonzero()[:5].tolist()}"
         checked += really.numel()
     return checked
 
@@ -264,3 +268,30 @@ def test_a_hundred_thousand_random_blocks_are_sound():
 
     some()
     assert checked >= 100_000
+
+
+def test_numbers_that_rise_and_fall_are_between_their_least_and_largest():
+    numbers = torch.tensor([-1.0, -3.0, 2.0, 0.5, 7.0, -2.0], dtype=torch.float64).view(1, 1, -1)
+    searched = Searched(Range(numbers, numbers, False))
+    places = [(a, b) for a in range(6) for b in range(a, 6)]
+    first, last = torch.tensor(places).T.reshape(2, 1, 1, -1)
+    found = searched.within(first, last)
+    assert searched.runs is not None, "many ranges are looked up by runs"
+    parts = [numbers[0, 0, a : b + 1] for a, b in places]
+    assert found.lo.flatten().tolist() == [part.min() for part in parts]
+    assert found.hi.flatten().tolist() == [part.max() for part in parts]
+
+
+def test_table_of_distances_that_rises_and_falls_is_sound():
+    """Found by random masks: the least of a range was taken for the largest."""
+
+    @rg.program
+    def program(pair):
+        near = rg.parameter("t", per=(3,))[pair.i - pair.j] * rg.query_feature("f") > 0
+        return rg.softmax(0.0 * pair.j, where=near & (pair.j <= pair.i))
+
+    given = {"t": torch.tensor([-1.0, -3.0, 2.0]), "f": torch.tensor([[[-1.0, 1.0, 2.0, -1.0]]])}
+    bound = bound_of(4, 5, offset=1).with_tensors(given)
+    where = program.root.weights.where
+    said, really = classify_blocks(where, bound, 1, 4), truth_of(where, bound, 1, 4)
+    assert ((said == MIXED) | (said == really)).all()

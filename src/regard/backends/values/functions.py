@@ -95,7 +95,7 @@ class Searched:
         # Two runs of the largest power of 2 that fits cover the range; frexp finds it exactly.
         level = torch.frexp((last - first + 1).double()).exponent.long() - 1
         second = last + 1 - (1 << level)
-        (a, b), (c, d) = ((look_up(run, level, x) for x in (first, second)) for run in self.runs)
+        (a, b), (c, d) = ([look_up(run, level, x) for x in (first, second)] for run in self.runs)
         return Range(torch.minimum(a, b), torch.maximum(c, d), whole)
 
 
