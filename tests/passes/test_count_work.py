@@ -2,7 +2,7 @@
 
 from regard.ir import nodes as n
 from regard.passes.build import call
-from regard.passes.count_work import Work, count_scalars, is_row, visited
+from regard.passes.count_work import Work, count_scalars, visited
 
 X = n.Hole("x", "bhij")
 Y = n.Hole("y", "bhij")
@@ -33,8 +33,3 @@ def test_what_is_skipped_is_not_looked_into():
 def test_work_adds_up_and_is_multiplied():
     one = Work(products=64, bytes=8)
     assert (one + one.times(2)) == Work(products=192, bytes=24)
-
-
-def test_a_row_does_not_vary_along_both_sides():
-    assert is_row(n.Hole("s", "bhi"))
-    assert not is_row(X)

@@ -89,7 +89,8 @@ class Facts:
     Attributes:
         work: What it costs, counted; None if nobody counts that.
         sweeps: What each sweep over the pairs is for, in the order of a call.
-        tile: Query rows and key rows of a tile; None if it does not work in tiles.
+        tile: Query rows and key rows of a tile, of which a call may have fewer; None if it does
+            not work in tiles.
         tile_heads: How many heads a tile holds, of all batch rows.
         shifted: For each term, whether its exponentials are shifted by the row's maximum.
         plan: The blocks it visits; None if it visits every pair.

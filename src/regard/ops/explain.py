@@ -4,7 +4,7 @@ Leaves to others: the choice itself (`plan`), writing code (the backends).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -125,7 +125,7 @@ def explain(
     chosen, *others = plan.candidates
     if measure:
         measure_machine(plan.candidates, plan.request.dtype)
-    facts, priced = _facts(chosen, plan.request, bound), _priced(plan, bound)
+    facts, priced = _facts_and_prices(plan, bound)
     return Explanation(
         program=program.name,
         backend=chosen,
@@ -147,21 +147,25 @@ def explain(
     )
 
 
+def _facts_and_prices(plan: Plan, bound: Bound) -> tuple[Facts, dict[str, tuple[Prices, Work]]]:
+    """Return the facts of the backend that would run, and prices and work of all that could.
+
+    Only of those whose prices and work are known; prices are those of the processor.
+    """
+    chosen, request = plan.candidates[0], plan.request
+    names = plan.candidates if request.device == "cpu" else ()
+    known = {name: price for name in names if (price := known_prices(name, request.dtype))}
+    facts = {name: _facts(name, request, bound) for name in {**known, chosen: None}}
+    priced = {name: (price, work) for name, price in known.items() if (work := facts[name].work)}
+    return facts[chosen], priced
+
+
 def _facts(name: str, request: Request, bound: Bound) -> Facts:
     one, kernel = compiled(request, name)
-    return one.facts(kernel, bound)
-
-
-def _priced(plan: Plan, bound: Bound) -> dict[str, tuple[Prices, Work]]:
-    """Return prices and work of each backend that can run the call, where both are known."""
-    found = {}
-    # Prices are those of the processor.
-    for name in plan.candidates if plan.request.device == "cpu" else ():
-        price = known_prices(name, plan.request.dtype)
-        work = None if price is None else _facts(name, plan.request, bound).work
-        if price is not None and work is not None:
-            found[name] = price, work
-    return found
+    found = one.facts(kernel, bound)
+    if found.tile is None:
+        return found
+    return replace(found, tile=(min(found.tile[0], bound.queries), min(found.tile[1], bound.keys)))
 
 
 def _pair_numbers(facts: Facts, request: Request) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 
 from regard.ir import nodes as n
-from regard.ir.types import axes_of
 
 # What functions cost in exponentials, in the kernels of the cpu backend on AVX2.
 _FUNCTIONS = {
@@ -71,19 +70,29 @@ def count_scalars(
     Returns:
         Functions and operations.
     """
-    functions, operations = 0.0, 0.0
-    for node in visited(roots, skip):
-        if isinstance(node, n.Call):
+    return sum((count_scalar(node) for node in visited(roots, skip)), Work())
+
+
+def count_scalar(node: n.Node) -> Work:
+    """Count a node by itself, without what it is made of.
+
+    Args:
+        node: A node of an expression of one pair.
+
+    Returns:
+        A function or operations; nothing for a leaf.
+    """
+    match node:
+        case n.Call(op="div", args=(_, n.Const())):
+            return Work(operations=1.0)
+        case n.Call():
             cost = _FUNCTIONS.get(node.op)
-            if node.op == "div" and isinstance(node.args[1], n.Const):
-                cost = None
-            functions += cost or 0.0
-            operations += cost is None
-        elif isinstance(node, n.Gather):
-            operations += _GATHERED
-        elif isinstance(node, n.Keep):
-            operations += _DRAWN
-    return Work(functions=functions, operations=operations)
+            return Work(operations=1.0) if cost is None else Work(functions=cost)
+        case n.Gather():
+            return Work(operations=_GATHERED)
+        case n.Keep():
+            return Work(operations=_DRAWN)
+    return Work()
 
 
 def visited(roots: Iterable[n.Node], skip: Callable[[n.Node], bool]) -> list[n.Node]:
@@ -104,15 +113,3 @@ def visited(roots: Iterable[n.Node], skip: Callable[[n.Node], bool]) -> list[n.N
             found[node] = None
             stack.extend(n.children(node))
     return list(found)
-
-
-def is_row(node: n.Node) -> bool:
-    """Tell whether a node is computed once per row rather than at every pair.
-
-    Args:
-        node: A node.
-
-    Returns:
-        Whether it does not vary along both sides.
-    """
-    return not {"i", "j"} <= set(axes_of(node))

@@ -87,6 +87,11 @@ class Lowered:
     rows: dict[str, n.Node] = field(default_factory=dict)
     single: bool = False
 
+    @property
+    def shifted(self) -> dict[str, bool]:
+        """Whether each term's exponentials are shifted by the row's maximum, by name."""
+        return {term.name: bool(term.exponents) for term in self.terms}
+
 
 def hole(letter: str, term: str) -> n.Hole:
     """Return the hole of a term's row value or of its "seen"."""

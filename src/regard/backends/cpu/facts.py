@@ -54,8 +54,8 @@ def find_facts(kernel: Kernel, bound: Bound) -> Facts:
     return Facts(
         work=_count_work(kernel, bound, plan),
         sweeps=tuple(_SWEEPS[one.what] for one in kernel.sweeps(bound.queries, bound.keys)),
-        tile=(min(QUERY_BLOCK, bound.queries), min(KEY_BLOCK, bound.keys)),
-        shifted={term.name: bool(term.exponents) for term in kernel.lowered.terms},
+        tile=kernel.tile,
+        shifted=kernel.lowered.shifted,
         plan=plan,
     )
 

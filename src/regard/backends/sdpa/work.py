@@ -6,7 +6,8 @@ Leaves to others: how long it takes (`ops/predict`).
 from regard.backends.sdpa.kernel import Kernel
 from regard.ir.bound import Bound
 from regard.ir.types import axes_of
-from regard.passes.count_work import Work, count_scalars, is_row, visited
+from regard.passes.count_work import Work, count_scalar, visited
+from regard.passes.split_pairs import row_kind
 
 # torch's CPU kernel takes query rows in blocks of 256, 64 or 32, from so many rows on (torch 2.13,
 # aten/src/ATen/native/cpu/FlashAttentionKernel.cpp).
@@ -29,7 +30,7 @@ def count_work(kernel: Kernel, bound: Bound) -> Work:
         The work.
     """
     trained = bool(kernel.request.wanted)
-    pairs = bound.batch * bound.heads * _pairs(bound, kernel.is_causal and kernel.parts.causal)
+    pairs = bound.batch * bound.heads * _pairs(bound, kernel.is_causal)
     width = bound.q.shape[-1] + bound.tensors["v"].shape[-1]
     moved = sum(bound.tensors[name].nbytes for name in "qkv") + _output_bytes(bound)
     work = Work(
@@ -60,8 +61,8 @@ def _mask_work(kernel: Kernel, bound: Bound) -> Work:
     """Return what making a dense mask costs, and reading it for every head."""
     parts = [part for part in (kernel.parts.where, kernel.parts.bias) if part is not None]
     made = 0.0
-    for node in visited(parts, is_row):
-        one = count_scalars([node], lambda other, node=node: other is not node)
+    for node in visited(parts, lambda node: row_kind(node) is not None):
+        one = count_scalar(node)
         made += (one.functions + one.operations) * _numbers(axes_of(node), bound)
     # Beside the program's own operators: what exists, rows that see nothing, and the choice.
     axes = "".join(axes_of(part) for part in parts)

@@ -4,6 +4,7 @@ Leaves to others: how long it takes (`ops/predict`).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
@@ -14,7 +15,8 @@ from regard.backends.values.evaluate import product_of
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
 from regard.ir.types import axes_of
-from regard.passes.count_work import Work, count_scalars, is_row
+from regard.passes.count_work import Work, count_scalar
+from regard.passes.split_pairs import row_kind
 
 # Whether a score is above -inf, and whether the pair is seen as well.
 _PER_SCORE = 2.0
@@ -33,9 +35,9 @@ def find_facts(kernel: Kernel, bound: Bound) -> Facts:
     plan = _plan(kernel, bound)
     return Facts(
         work=_count_work(kernel, bound, plan),
-        tile=(min(kernel.tile[0], bound.queries), min(kernel.tile[1], bound.keys)),
+        tile=kernel.tile,
         tile_heads=bound.batch * bound.heads,
-        shifted={term.name: bool(term.exponents) for term in kernel.lowered.terms},
+        shifted=kernel.lowered.shifted,
         plan=plan,
     )
 
@@ -74,8 +76,7 @@ def _count_work(kernel: Kernel, bound: Bound, plan: BlockPlan | None) -> Work:
     for roots in sweeps:
         scores = sum(term.score is not None for term in lowered.terms)
         at_pair = _at_pair(roots, bound) + Work(operations=_PER_SCORE * scores)
-        started = Work(pieces=at_pair.pieces * tiles)
-        total += (at_pair + Work(pieces=-at_pair.pieces)).times(pairs) + started
+        total += replace(at_pair, pieces=0.0).times(pairs) + Work(pieces=at_pair.pieces * tiles)
     return total
 
 
@@ -108,9 +109,9 @@ def _cost(node: n.Node, bound: Bound) -> Work:
         multiplied = len({axes_of(factor) for factor in factors}) > 1
         done = Work(products=size) if multiplied else Work(operations=size)
         return done + Work(pieces=1.0)
-    if is_row(node) or not isinstance(node, n.Call | n.Gather | n.Keep):
+    if row_kind(node) is not None or not isinstance(node, n.Call | n.Gather | n.Keep):
         return Work()
-    one, axes = count_scalars([node], lambda other: other is not node), axes_of(node)
+    one, axes = count_scalar(node), axes_of(node)
     size = _channels(node, bound) if "c" in axes else 1.0
     # What is alike in all heads or batch rows is computed once.
     size /= (1 if "h" in axes else bound.heads) * (1 if "b" in axes else bound.batch)

@@ -1,6 +1,6 @@
 """What is wrong with a mask: it reads nothing, or it hides every pair, with any data or with these.
 
-Leaves to others: telling the user (`ops/plan`).
+Leaves to others: telling the user (`ops/warn_of_masks`).
 """
 
 from dataclasses import replace
