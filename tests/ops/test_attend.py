@@ -256,10 +256,9 @@ def test_auto_takes_the_next_backend_when_one_declines_the_numbers():
 def test_backend_that_cannot_run_a_program_says_why():
     sparse = PROGRAMS["sparsemax_window"]
     with pytest.raises(UnsupportedError) as caught:
-        rg.attend(sparse, *qkv(), backend="tiled")
+        rg.attend(sparse, *qkv(), backend="sdpa")
     assert str(caught.value) == (
-        "backend 'tiled' cannot run this program: "
-        "entmax needs a row threshold, found by a sweep this backend does not have yet"
+        "backend 'sdpa' cannot run this program: its weights are not one softmax"
     )
     assert rg.attend(sparse, *qkv()).shape == (2, 4, 5, 6)
 

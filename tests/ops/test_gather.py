@@ -216,9 +216,9 @@ def test_choices_among_gathered_keys_are_the_same(keys_of):
         where = keep() & (p.j <= p.i + 150)
         return rg.softmax(score(p), where=where & rg.topk(score(p), 5, where=where))
 
-    program, keys = rg.program(best), keys_of("reference")
-    check(program, inputs_of(program), backend="auto")
-    assert keys == [128, 210]
+    program, keys = rg.program(best), keys_of("tiled")
+    check(program, inputs_of(program))
+    assert keys == [128]
 
 
 @pytest.mark.filterwarnings("ignore:the mask of")

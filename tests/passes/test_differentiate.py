@@ -186,9 +186,8 @@ def test_rule_of_every_operator_is_its_difference_quotient(name, backend):
 
 
 # ── Whole programs ────────────────────────────────────────────────────────────────────────────
-CHECKED = [
-    name for name in PROGRAMS if name not in ("entmax_per_head", "sparsemax_window", "best_keys")
-]
+# A change of a score by one step may change which keys are chosen.
+CHECKED = [name for name in PROGRAMS if name not in ("best_keys", "sparse_difference")]
 TINY = Sizes(B=1, H=2, G=1, N=2, M=3, D=6, E=2)
 # Too many numbers for the quick suite; the contract compares them with the reference anyway.
 QUICK = ["alibi", "shaw_relative", "query_sink", "mlp", "rotary_interleaved", "softpick", "gated"]

@@ -3,7 +3,6 @@
 import pytest
 
 import regard as rg
-from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.passes.build import select
 from regard.passes.lower import lower
@@ -87,14 +86,11 @@ def test_visible_becomes_a_count_wherever_a_term_reads_it(name):
 
 
 def test_only_weights_of_one_term_give_its_adjoint_from_the_summed_row():
-    single = {
-        name for name in PROGRAMS if name not in REFUSED and lower(PROGRAMS[name].root).single
-    }
+    single = {name for name in PROGRAMS if lower(PROGRAMS[name].root).single}
     several = {"differential", "product_of_weights", "local_and_global", "clipped"}
-    assert several | {"exponential_ratio"} == set(PROGRAMS) - REFUSED - single - {"dropped_out"}
-
-
-REFUSED = {"entmax_per_head", "sparsemax_window", "best_keys"}
+    thresholds = {"entmax_per_head", "sparsemax_window", "sparse_difference"}
+    several |= thresholds | {"exponential_ratio", "dropped_out"}
+    assert several == set(PROGRAMS) - single
 
 
 def test_draws_are_gone_without_a_seed():
@@ -119,7 +115,15 @@ def test_observed_values_are_row_expressions():
     assert set(lowered.terms[0].sums) == {"s:a", "x:a"}, "the entropy needs one more sum"
 
 
-def test_row_threshold_is_refused_with_its_reason():
-    with pytest.raises(UnsupportedError) as caught:
-        lower(PROGRAMS["sparsemax_window"].root)
-    assert str(caught.value) == "entmax needs a row threshold, which only the reference computes"
+def test_entmax_is_a_power_above_a_threshold_whose_row_sum_is_one():
+    (term,) = lower(PROGRAMS["sparsemax_window"].root).terms
+    (score,) = (node.score for node in n.walk(PROGRAMS["sparsemax_window"].root) if is_entmax(node))
+    above = call("sub", call("sub", score, hole("z:a")), hole("t:a"))
+    assert term.num is call("where", call("gt", above, 0), above, 0.0)
+    assert term.gain is n.Const(1.0)
+    assert term.inverse is None
+    assert term.sums == {"s:a": select(SEEN, term.num)}
+
+
+def is_entmax(node):
+    return isinstance(node, n.Entmax)

@@ -33,7 +33,6 @@ from regard.testing.inputs import Sizes, make_inputs
 from regard.testing.programs import PROGRAMS
 from tests.backends.cpu.ahead import build_ahead
 
-NO_THRESHOLD = "entmax needs a row threshold, "
 RUN_BY_SDPA = {
     *("scaled_dot_product", "causal", "strictly_causal", "alibi", "fixed_slope", "t5_buckets"),
     *("window", "dilated", "prefix", "documents", "chosen_tokens", "indexed_by_pairs"),
@@ -41,15 +40,8 @@ RUN_BY_SDPA = {
 # Why a backend may refuse a program, in the words of its reason; every other one it must run.
 REFUSED = {
     "reference": {},
-    "tiled": {
-        "entmax_per_head": NO_THRESHOLD,
-        "sparsemax_window": NO_THRESHOLD,
-        "best_keys": "topk needs the row's k-th score",
-    },
+    "tiled": {},
     "cpu": {
-        "entmax_per_head": NO_THRESHOLD,
-        "sparsemax_window": NO_THRESHOLD,
-        "best_keys": "a kernel has no topk",
         "shaw_relative": "'keys' holds rows that pairs choose",
         "transformer_xl": "'rows' holds rows that pairs choose",
         "moving_values": "the values differ from pair to pair",

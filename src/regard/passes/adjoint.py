@@ -3,8 +3,10 @@
 Backward runs, for each query row: `finish` (the summed row's adjoint), `inverses` (what each
 normaliser receives, one more sweep unless the weights are a single term), `rows` (what the row
 sums, sinks and observed values receive), then `pairs` (what the leaves receive at each pair).
-New holes: grad (the output's adjoint), do (the summed row's), gr:a (r's), g:lse:a (an observed
-value's), gs:a and gx:a (a row sum's), gw (the dense weights').
+A threshold t is where a row sum s is 1, so that what t receives goes on to s: gl:a, its negative
+quotient by the slope of s in t.
+New holes: grad (the output's adjoint), do (the summed row's), gr:a (r's), gt:a (t's), st:a (that
+slope), gl:a, g:lse:a (an observed value's), gs:a and gx:a (a row sum's), gw (the dense weights').
 Leaves to others: the derivatives (`differentiate`) and running the sweeps (the backends).
 """
 
@@ -12,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from regard.ir import nodes as n
-from regard.passes.build import both, call, mul, neg
+from regard.passes.build import ONE, both, call, mul, neg
 from regard.passes.differentiate import Adjoint, Gradient, differentiate
 from regard.passes.lower import Lowered, LoweredTerm
 
@@ -28,7 +30,8 @@ class Adjoints:
 
     Attributes:
         finish: Leaves and the summed row, from `grad`; None if the program has no finish.
-        inverses: The hole gr:a of each normalised term, as pair expressions already reduced over j.
+        inverses: The hole gr:a of each normalised term, or gt:a and st:a of a thresholded one, as
+            pair expressions already reduced over j.
         rows: Leaves and row sums, from gr:a and the observed values' adjoints.
         pairs: Leaves, at each pair.
     """
@@ -57,16 +60,29 @@ def derive_adjoints(
     if lowered.finish is not None:
         finish = differentiate({lowered.finish: Adjoint(GRAD, ALIVE)}, leaves | {n.SUMMED})
     weights = _weights_adjoints(lowered, dense_weights)
-    inverses: dict[n.Node, LoweredTerm] = {
-        term.hole("r"): term for term in lowered.terms if term.total is not None
-    }
-    swept = differentiate(weights, inverses).dense
     return Adjoints(
         finish=finish,
-        inverses={f"gr:{inverses[hole].name}": value for hole, value in swept.items()},
+        inverses=_normaliser_adjoints(lowered, weights),
         rows=_row_adjoints(lowered, leaves),
         pairs=_pair_adjoints(lowered, weights, leaves),
     )
+
+
+def _normaliser_adjoints(lowered: Lowered, weights: dict[n.Node, Adjoint]) -> dict[str, n.Node]:
+    normalisers: dict[n.Node, LoweredTerm] = {}
+    for term in lowered.terms:
+        if term.total is not None or term.gain is not None:
+            normalisers[term.hole("r" if term.gain is None else "t")] = term
+    swept = differentiate(weights, normalisers).dense
+    found = {}
+    for hole, value in swept.items():
+        assert isinstance(hole, n.Hole)
+        found[f"g{hole.name}"] = value
+        term = normalisers[hole]
+        if term.gain is not None:
+            one = {term.num: Adjoint(ONE, term.hole("seen"))}
+            found[f"st:{term.name}"] = differentiate(one, [hole]).dense[hole]
+    return found
 
 
 def _weights_adjoints(lowered: Lowered, dense_weights: bool) -> dict[n.Node, Adjoint]:
@@ -86,6 +102,8 @@ def _row_adjoints(lowered: Lowered, leaves: set[n.Node]) -> Gradient:
             # r is 1 / total, so total receives -r · r · gr; rows without a sum have r = 0.
             r, spent = term.hole("r"), n.Hole(f"gd:{term.name}", "bhi")
             roots[term.total] = Adjoint(mul(neg(spent), r), call("ne", r, 0))
+        if term.gain is not None:
+            roots[term.hole("s")] = Adjoint(n.Hole(f"gl:{term.name}", "bhi"))
     for name, row in lowered.rows.items():
         if not name.startswith("max:"):
             hole, r = n.Hole(f"g:{name}", "bhi"), n.Hole("r:" + name.partition(":")[2], "bhi")

@@ -50,6 +50,9 @@ def linear_parts(weights: n.Node, atoms: dict[n.Node, str]) -> list[Part] | None
 
 
 def _of_call(node: n.Call, atoms: dict[n.Node, str]) -> list[Part] | None:
+    if node.op in ("add", "sub") and _is_plain(node, atoms):
+        # What a pair knows at once is one number, however it is made up.
+        return [Part(ONE, node)]
     if node.op in ("add", "sub", "neg"):
         sides = [linear_parts(arg, atoms) for arg in node.args]
         if any(side is None for side in sides):

@@ -7,6 +7,7 @@ After: one term with where j <= i, exponent q·k, num = den = exp(q·k - m), its
 What a sweep computes for a row is a Hole in later expressions:
     m:a  largest exponent    s:a  row sum of den    r:a  inverse of the normaliser
     n:a  visible keys        x:a  row sum of num · (score - m) (entropy)
+    z:a  largest score       t:a  the threshold, both of an entmax
     seen:a  whether the pair exists, is admitted by where, and has a score above -inf
 Leaves to others: the adjoint sweeps (`adjoint`), and running anything (the backends).
 """
@@ -14,10 +15,10 @@ Leaves to others: the adjoint sweeps (`adjoint`), and running anything (the back
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.ir.types import type_of
 from regard.passes.build import ONE, ZERO, add, both, call, either, is_zero, mul, select, substitute
+from regard.passes.choose_keys import Choice, choose_keys
 from regard.passes.shift_exponents import has_exponentials, shift_exponents
 
 
@@ -28,7 +29,7 @@ class LoweredTerm:
     Attributes:
         name: The term's name.
         where: What the program admits; existence of rows and keys is the backend's to add.
-        score: A softmax's score, hidden where -inf; None for other terms.
+        score: The score of a softmax or entmax, hidden where -inf; None for other terms.
         exponents: Expressions whose row maximum is m; empty if nothing is shifted.
         floor_zero: Whether m must not be below 0.
         sink: A softmax's sink, which takes part in m; None without.
@@ -36,6 +37,8 @@ class LoweredTerm:
         sums: Row sums by hole name: pair expressions under "seen".
         total: The row expression of the normaliser; None if weights are not normalised.
         counted: Whether the visible keys must be counted first.
+        gain: α - 1 of an entmax, a row expression; its row sum of num is 1 at the threshold, which
+            a sweep finds first. None for other terms.
     """
 
     name: str
@@ -48,6 +51,7 @@ class LoweredTerm:
     sums: dict[str, n.Node]
     total: n.Node | None
     counted: bool
+    gain: n.Node | None = None
 
     @property
     def inverse(self) -> n.Node | None:
@@ -76,6 +80,7 @@ class Lowered:
         rows: Row expressions observed, by name ("lse:a").
         single: Whether the weights are linear in one term alone, so that the summed row gives the
             term's adjoint without a sweep.
+        choices: The keys to be chosen before anything else, in order.
     """
 
     terms: tuple[LoweredTerm, ...]
@@ -86,6 +91,7 @@ class Lowered:
     finish: n.Node | None
     rows: dict[str, n.Node] = field(default_factory=dict)
     single: bool = False
+    choices: tuple[Choice, ...] = ()
 
     @property
     def shifted(self) -> dict[str, bool]:
@@ -109,11 +115,8 @@ def lower(root: n.Output, observe: tuple[str, ...] = (), seeded: bool = False) -
 
     Returns:
         The program as sweeps.
-
-    Raises:
-        UnsupportedError: If a normaliser needs another kind of sweep.
     """
-    root = root if seeded else _without_draws(root)
+    root, choices = choose_keys(root if seeded else _without_draws(root))
     entropies = {name.partition(":")[2] for name in observe if name.startswith("entropy:")}
     surface = [node for node in n.walk(root.weights) if isinstance(node, n.Term)]
     terms = tuple(_lower_term(term, term.name in entropies) for term in surface)
@@ -123,7 +126,7 @@ def lower(root: n.Output, observe: tuple[str, ...] = (), seeded: bool = False) -
     by_name = {term.name: term for term in terms}
     rows = {name: _observed_row(name, by_name) for name in observe}
     return Lowered(
-        terms, weights, clean, seen, root.values, root.finish, rows, _single(root.weights)
+        terms, weights, clean, seen, root.values, root.finish, rows, _single(root.weights), choices
     )
 
 
@@ -157,11 +160,9 @@ def _lower_term(term: n.Term, entropy: bool) -> LoweredTerm:
             )
         case n.Ratio() as ratio:
             return _lower_ratio(ratio, visible)
-        case _:
-            raise UnsupportedError(
-                f"{type(term).__name__.lower()} needs a row threshold, "
-                "which only the reference computes"
-            )
+        case other:
+            assert isinstance(other, n.Entmax), other
+            return _lower_entmax(other, visible)
 
 
 def _lower_softmax(term: n.Softmax, entropy: bool, visible: bool) -> LoweredTerm:
@@ -205,6 +206,28 @@ def _lower_ratio(term: n.Ratio, visible: bool) -> LoweredTerm:
     )  # fmt: skip
 
 
+def _lower_entmax(term: n.Entmax, visible: bool) -> LoweredTerm:
+    gain = call("sub", term.alpha, 1)
+    if isinstance(term.alpha, n.Const):
+        gain = n.Const(float(term.alpha.value) - 1)
+    seen, top = hole("seen", term.name), hole("z", term.name)
+    # The largest score shifts a row's scores and its threshold alike, and keeps both near 0.
+    above = call("sub", mul(call("sub", term.score, top), gain), hole("t", term.name))
+    match gain:
+        case n.Const(value=1.0):
+            grown = above
+        case n.Const(value=0.5):
+            grown = mul(above, above)
+        case _:
+            grown = call("pow", above, call("div", 1.0, gain))
+    num = call("where", call("gt", above, 0), grown, 0.0)
+    # The row sum is 1; backward alone reads it, to carry what the threshold receives on.
+    sums = {f"s:{term.name}": select(seen, num)}
+    return LoweredTerm(
+        term.name, term.where, term.score, (), False, None, num, sums, None, visible, gain
+    )
+
+
 def _expand(weights: n.Node, terms: Mapping[n.Node, LoweredTerm]) -> tuple[n.Node, n.Node]:
     """Return the pair expression of weights and the condition under which it is not nothing."""
     done: dict[n.Node, tuple[n.Node, n.Node]] = {}
@@ -245,7 +268,7 @@ def _expand_algebra(
 
 
 def _single(weights: n.Node) -> bool:
-    """Tell whether weights are one term times factors."""
+    """Tell whether weights are one term times factors, and linear in a normaliser's inverse."""
     while not isinstance(weights, n.Term):
         if isinstance(weights, n.Dropout):
             weights = weights.weights
@@ -258,7 +281,7 @@ def _single(weights: n.Node) -> bool:
         if len(parts) != 1:
             return False
         weights = parts[0]
-    return True
+    return not isinstance(weights, n.Entmax)
 
 
 def _observed_row(name: str, terms: dict[str, LoweredTerm]) -> n.Node:

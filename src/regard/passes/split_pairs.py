@@ -18,7 +18,7 @@ from regard.passes.build import ONE, call, mul, select, substitute
 
 Kind = Literal[
     "number", "query", "key", "query_row", "key_row", "channels", "pair", "table", "diagonal",
-    "threshold",
+    "threshold", "choice",
 ]  # fmt: skip
 # Operators that cost a call or more; a diagonal that needs one is worth a table of its own.
 COSTLY = {"exp", "log", "sqrt", "tanh", "sigmoid", "erf", "softplus", "cos", "sin", "pow",
@@ -36,7 +36,7 @@ class Input:
         kind: What it varies along: "number" heads alone; "query" and "key" one side's rows, and
             "query_row", "key_row", "channels" the same with channels; "pair" is a dense input,
             "table" an array indexed at pairs, "diagonal" a function of i - j, "threshold" the
-            number that random bits are compared with.
+            number that random bits are compared with, "choice" the chosen keys of each query row.
     """
 
     hole: n.Hole
@@ -198,6 +198,8 @@ class Split:
         if kind is not None:
             return self.row(node, kind).hole
         match node:
+            case n.Hole() if node.name.startswith("chosen:"):
+                return self.inputs.setdefault(node, Input(node, node, "choice")).hole
             case n.Const() | n.Hole() | n.Index():
                 return node
             case n.Call():

@@ -394,6 +394,16 @@ def best_keys(pair):
     return softmax(_score(pair), where=chosen)
 
 
+@_contract
+def sparse_difference(pair):
+    """Let few keys compete at α 1.5, take those of α 2 away, and choose among what is chosen."""
+    some = topk(_score(pair), 9, where=_causal(pair))
+    few = topk(-dot(pair.k, pair.k), query_feature("count") + 4, where=some)
+    near = entmax(_score(pair) + 1 / pair.visible, 1.5, where=few, name="near")
+    far = entmax(0.5 * _score(pair), 2.0, where=pair.j <= pair.i + 2, name="far")
+    return dropout(near, scalar("p")) - 0.4 * far * sigmoid(_score(pair))
+
+
 # ── The algebra of weights ────────────────────────────────────────────────────────────────────
 @_contract
 def differential(pair):

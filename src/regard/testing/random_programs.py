@@ -1,4 +1,4 @@
-"""Random well-typed programs, drawn by hypothesis from the grammar that is not `entmax`.
+"""Random well-typed programs, drawn by hypothesis from the whole grammar.
 
 Magnitudes are kept tame by a bound that every part carries, so that float64 results can be
 compared closely. Data are multiples of a quarter: sums and products of them are exact, ties are
@@ -333,7 +333,9 @@ class Maker:
         """Draw one term of weights."""
         where = self.condition("ij", depth) if self.chance(2) else None
         self.in_score = True
-        made = self.pick("softmax", "softmax", "weigh", "ratio", "exponentials", "linear")
+        if self.chance(5):
+            where = self._chosen(where)
+        made = self.pick("softmax", "softmax", "weigh", "ratio", "exponentials", "linear", "entmax")
         match made:
             case "weigh":
                 term = w.weigh(self.number("ij", depth).expr, where)
@@ -345,6 +347,11 @@ class Maker:
                 term = w.ratio(num, where=where, add=add)
             case "exponentials":
                 term = self._exponentials(where, depth)
+            case "entmax":
+                # Below 2, where the derivative does not jump as a key enters.
+                alpha = 1.15 + 0.8 * f.sigmoid(leaves.parameter("alpha", per="head"))
+                alpha = self.pick(1.5, 1.25, alpha)
+                term = w.entmax(self.number("ij", depth).expr, alpha, where)
             case "linear":
                 u, x = self.row("i", depth), self.row("j", depth)
                 positive = f.softplus(u.expr) + 0.1, f.sigmoid(x.expr) + 0.1
@@ -353,6 +360,13 @@ class Maker:
                 term = self._softmax(where, depth)
         self.in_score = False
         return term
+
+    def _chosen(self, where: Expr | None) -> Expr:
+        """Draw a choice of keys, by scores whose ties fall alike everywhere."""
+        score = self.number("ij", 1, exact=True).expr
+        k = self.pick(3, 1, 6, f.floor(self.integer("i", 0)) + 2)
+        chosen = w.topk(score, k, where)
+        return chosen if self.chance(2) else chosen | (self.pair.j == self.pair.i)
 
     def _softmax(self, where: Expr | None, depth: int) -> Expr:
         score = self.number("ij", depth).expr

@@ -18,6 +18,7 @@ from regard.backends.cpu.slots import place_kind
 from regard.backends.values import layout
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
+from regard.backends.values.normalisers import spent_by_normalisers
 from regard.backends.values.totals import Totals
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
@@ -97,19 +98,19 @@ def _as_stored(run: _Run) -> dict[str, Tensor]:
 
 
 def _normaliser_adjoints(run: _Run) -> None:
-    """Find gd, r times what each term's r receives; of a single term the pairs find it."""
+    """Find gd and gl, what normalisers receive; of a single term the pairs find it."""
     kernel, holes = run.kernel, run.holes
     if kernel.lowered.single:
         return
     nothing = torch.zeros((1, 1, 1, 1, 1), dtype=run.bound.compute_dtype)
-    holes |= {delta_of(term.name).name: nothing for term in kernel.lowered.terms}
+    for term in kernel.lowered.terms:
+        holes |= {f"{letter}:{term.name}": nothing for letter in ("gd", "gl")}
     if kernel.inverses is None:
         return
     caller = Caller(kernel, run.bound, _as_stored(run))
     found = caller.row_results(kernel.inverses, kernel.inverses.row_results)
     caller.run(kernel.inverses, list(found.values()))
-    for name, value in found.items():
-        holes["gd" + name[2:]] = value * holes["r" + name[2:]]
+    holes |= spent_by_normalisers(kernel.lowered, {**holes, **found})
 
 
 def _row_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:

@@ -52,9 +52,16 @@ class Caller:
         kernel: The compiled program.
         bound: The call.
         holes: Row values known beforehand.
+        conditions: When each term sees a pair; as the kernel says unless given.
     """
 
-    def __init__(self, kernel: Kernel, bound: Bound, holes: dict[str, Tensor]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        bound: Bound,
+        holes: dict[str, Tensor],
+        conditions: tuple[n.Node | None, ...] | None = None,
+    ) -> None:
         self.kernel, self.bound = kernel, bound
         self.values = Values(bound, holes)
         b, h, rows, _ = bound.q.shape
@@ -62,10 +69,11 @@ class Caller:
         self.sizes = b, h, groups, rows, keys
         self.blocks = None
         self.otherwise = _MIXED
-        if not kernel.conditions:
+        conditions = kernel.conditions if conditions is None else conditions
+        if not conditions:
             self.otherwise = _FULL
         elif not is_one_block(bound):
-            self.blocks = joint_blocks(kernel.conditions, bound)
+            self.blocks = joint_blocks(conditions, bound)
         # Whether a result may stay as it was: rows that do not exist are not written.
         self.unwritten = bound.query_lengths is not None or not keys
 

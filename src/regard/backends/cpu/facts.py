@@ -31,6 +31,8 @@ _PER_TABLE = 10.0
 # What each sweep gives, by its name.
 _SWEEPS = {
     "count": "how many keys each row sees",
+    "choice": "the keys of the largest scores of each row",
+    "threshold": "the threshold of each row",
     "forward": "row sums and output at once",
     "decode": "row sums and output at once; keys and values are read where they lie",
     "sums": "row sums",

@@ -9,6 +9,7 @@ from torch import Tensor
 from regard.backends.cpu.caller import Caller
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.module import Module
+from regard.backends.cpu.prepare_rows import prepare_rows
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
@@ -30,10 +31,8 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
     caller = Caller(kernel, bound, holes)
     if kernel.needs_output_alone:
         return {"output": _output_alone(kernel, caller)}, {}
-    if kernel.counts is not None:
-        found = caller.row_results(kernel.counts, kernel.counts.row_results)
-        caller.run(kernel.counts, list(found.values()))
-        holes |= {name: value.round().to(torch.int64) for name, value in found.items()}
+    if kernel.prepared:
+        prepare_rows(kernel, caller, holes)
     summed = caller.rows(_width(kernel, caller))
     for module in _sweeps(kernel, caller):
         found = caller.row_results(module, kernel.read_again)

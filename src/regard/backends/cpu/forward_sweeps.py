@@ -8,6 +8,7 @@ Leaves to others: writing a sweep (`rowsweep`), the adjoint sweep (`adjoint_swee
 
 from collections.abc import Mapping
 
+from regard.backends.cpu.fold import fold_constants
 from regard.backends.cpu.rowsweep import Component, RowSum, RowSweep, ShiftedTerm
 from regard.backends.cpu.seen import Seen, split_seen
 from regard.errors import UnsupportedError
@@ -141,7 +142,7 @@ def make_inverse_sweep(
         return None
     sweep = RowSweep(split, {term.name: split_seen(term, split) for term in lowered.terms})
     for name, body in bodies.items():
-        sweep.sums.append(RowSum(name, split.pair(_over_pairs(body))))
+        sweep.sums.append(RowSum(name, split.pair(fold_constants(_over_pairs(body)))))
     return sweep
 
 

@@ -17,6 +17,7 @@ from regard.backends.cpu.compiler import find_compiler
 from regard.backends.cpu.fold import fold_constants
 from regard.backends.cpu.keysweep import KeySweep
 from regard.backends.cpu.module import KEY_BLOCK, QUERY_BLOCK, Module, Sweep
+from regard.backends.cpu.ranksweep import RankSweep, make_choice_sweep, make_threshold_sweep
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.ir import nodes as n
 from regard.ir.print_text import formula_text
@@ -30,8 +31,9 @@ from regard.passes.split_pairs import Input, Split
 from regard.passes.unshift_bounded import unshift_bounded
 
 # The letters of the row values each sweep finds known: those of `lower`, then those of `adjoint`.
-_FOUND = ("n", "m", "s", "r", "x")
-_ADJOINTS = ("do", "g", "gd")
+_FIRST = ("n", "z", "t")
+_FOUND = (*_FIRST, "m", "s", "r", "x")
+_ADJOINTS = ("do", "g", "gd", "gl")
 _NAME_LENGTH = 40
 # Laying out keys costs about as much as this many query rows.
 _FEW_ROWS, _MANY_KEYS = 8, 512
@@ -86,7 +88,7 @@ class Kernel:
     def needs_output_alone(self) -> bool:
         """Whether one sweep gives all that a call returns, and nothing is kept of its rows."""
         request = self.request
-        more = request.wanted or request.observe or self.maxima or self.counts
+        more = request.wanted or request.observe or self.maxima or self.prepared
         return not more and self.lowered.finish is None and len(self.forward) == 1
 
     @cached_property
@@ -94,6 +96,23 @@ class Kernel:
         """When each term sees a pair; empty if all always see every one."""
         found = tuple(term.where for term in self.lowered.terms)
         return found if any(condition is not None for condition in found) else ()
+
+    @cached_property
+    def choices(self) -> list[Module[RankSweep]]:
+        """The sweeps that choose keys, one after the other."""
+        choices = self.lowered.choices
+        return [self._module(make_choice_sweep(one, self._split()), "choice") for one in choices]
+
+    @cached_property
+    def thresholds(self) -> Module[RankSweep] | None:
+        """The sweep that finds the threshold of each entmax, if there is one."""
+        sweep = make_threshold_sweep(self.lowered, self._split("n"))
+        return None if sweep is None else self._module(sweep, "threshold")
+
+    @cached_property
+    def prepared(self) -> bool:
+        """Whether row values are found before the sweeps that give the output."""
+        return bool(self.choices or self.counts or self.thresholds)
 
     @cached_property
     def counts(self) -> Module[RowSweep] | None:
@@ -104,10 +123,10 @@ class Kernel:
     @cached_property
     def forward(self) -> list[Module[RowSweep]]:
         """The one sweep, or the two, that give the output."""
-        fused = forward_sweeps.make_fused_sweep(self.lowered, self._split("n"))
+        fused = forward_sweeps.make_fused_sweep(self.lowered, self._split(*_FIRST))
         if fused is not None:
             return [self._module(fused, "forward")]
-        sums = forward_sweeps.make_sums_sweep(self.lowered, self._split("n"))
+        sums = forward_sweeps.make_sums_sweep(self.lowered, self._split(*_FIRST))
         spread = forward_sweeps.make_spread_sweep(self.lowered, self._split(*_FOUND))
         return [self._module(sums, "sums"), self._module(spread, "spread")]
 
@@ -197,12 +216,13 @@ class Kernel:
         """
         few = self.decode if self.reads_in_place(queries, keys) else None
         forward = self.forward if few is None else [few]
-        modules = [self.counts, *forward, *self._gradient()]
+        modules = [*self.choices, self.counts, self.thresholds, *forward, *self._gradient()]
         return [module for module in modules if module is not None]
 
     def code(self) -> str:
         """Return the C++ of the output's sweeps, or, if gradients are wanted, of the gradient's."""
-        modules = self._gradient() if self.wanted else [self.counts, *self.forward]
+        first = [*self.choices, self.counts, self.thresholds]
+        modules = self._gradient() if self.wanted else [*first, *self.forward]
         conditions, indices = find_uses(self.request.root)
 
         def kind(item: Input) -> str:
@@ -284,7 +304,7 @@ def _compile(request: Request) -> Kernel:
     wanted = tuple(leaf for leaf in leaves if leaf.name in request.wanted)
     kernel = Kernel(request, lowered, maxima, wanted)
     # All that may be unsupported is found now, not in the middle of a call.
-    _ = kernel.forward, kernel.counts
+    _ = kernel.forward, kernel.prepared
     if wanted:
         _ = kernel.inverses, kernel.backward
     return kernel

@@ -32,6 +32,8 @@ QUERY_STEP, KEY_STEP = 32, 64
 _LOOPS = {
     "count": ("forward.h", "sweep_rows"),
     "forward": ("forward.h", "sweep_rows"),
+    "choice": ("rank.h", "rank_rows"),
+    "threshold": ("rank.h", "rank_rows"),
     "sums": ("forward.h", "sweep_rows"),
     "spread": ("forward.h", "sweep_rows"),
     "decode": ("decode.h", "sweep_few"),
@@ -43,7 +45,10 @@ _ROW_VALUES = {
     "m": "the largest exponent of term {}", "s": "the row sum of term {}",
     "r": "the inverse of the normaliser of term {}", "n": "the keys that term {} sees",
     "x": "the row sum of num · (score − m) of term {}",
+    "z": "the largest score of term {}", "t": "the threshold of term {}",
+    "chosen": "the keys of choice {}",
     "gs": "the adjoint of the row sum of term {}", "gx": "the adjoint of x of term {}",
+    "gl": "the adjoint of the row sum of term {}, which is 1",
     "gd": "r times its adjoint of term {}", "do": "the adjoint of the summed row",
     "summed": "the summed row",
     "keymax": "a maximum over keys",
@@ -52,6 +57,7 @@ _VARIES = {
     "number": "number of a head", "channels": "channels of a head", "query": "number of a query",
     "key": "number of a key", "query_row": "query row", "key_row": "key row",
     "pair": "of a pair", "table": "table", "diagonal": "function of i − j",
+    "choice": "listed for each query",
 }  # fmt: skip
 
 # The inputs that products read.

@@ -89,17 +89,23 @@ class RowSweep:
         Returns:
             A struct `Program` for the template.
         """
-        return _Writer(self, Slots(self.split, kinds)).text()
+        return RowWriter(self, Slots(self.split, kinds)).text()
 
 
-class _Writer:
-    """Writes one sweep."""
+class RowWriter:
+    """Writes one sweep.
+
+    Args:
+        sweep: The sweep.
+        slots: Where its inputs are found.
+    """
 
     def __init__(self, sweep: RowSweep, slots: Slots) -> None:
         self.sweep, self.slots = sweep, slots
         self.places = {term.name: k for k, term in enumerate(sweep.terms)}
 
     def text(self) -> str:
+        """Return a struct `Program`."""
         sweep = self.sweep
         value = "-1" if sweep.values is None else str(self.slots.index(sweep.values))
         head = [
@@ -115,7 +121,7 @@ class _Writer:
                 *self._start(),
                 *self._shifts(),
                 *self._rescale(),
-                *self._scores(),
+                *self.scores(),
                 *self._weights(),
                 *self._finish(),
                 "};",
@@ -194,7 +200,9 @@ class _Writer:
             "Let m rise: what was summed so far is scaled down.",
         )
 
-    def _scores(self) -> list[str]:
+    def scores(self) -> list[str]:
+        """Return the function of the exponents of W pairs."""
+
         def body(masked: bool) -> list[str]:
             lines = Lines(self._leaf(masked, kept=False))
             for place, term in enumerate(self.sweep.terms):

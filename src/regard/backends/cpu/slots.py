@@ -27,7 +27,7 @@ _SIZES = ("by_row", "by_column", "width")
 # What one channel's sum receives.
 _RECEIVED = n.Hole("g", "bhij")
 # As many as `Tile` holds, in template/tile.h.
-_MOST_DRAWS = 8
+_MOST_DRAWS, _MOST_CHOICES = 8, 4
 # How the rows of a channel sum are called in C++: of the query, of W keys, of the head.
 _LETTERS = {"query_row": "u", "key_row": "w", "channels": "a"}
 
@@ -40,7 +40,8 @@ class Slots:
         kinds: What each input is read as: "real", "int" or "bool".
 
     Raises:
-        UnsupportedError: If there are more random draws than a kernel has states for.
+        UnsupportedError: If there are more random draws, or choices of keys, than a kernel has room
+            for.
     """
 
     def __init__(self, split: Split, kinds: dict[Input, str]) -> None:
@@ -63,6 +64,9 @@ class Slots:
         self.draws = list(split.draws.items())
         if len(self.draws) > _MOST_DRAWS:
             raise UnsupportedError(f"a kernel draws at most {_MOST_DRAWS} times at a pair")
+        self.choices = [item for item in self.inputs if item.kind == "choice"]
+        if len(self.choices) > _MOST_CHOICES:
+            raise UnsupportedError(f"a kernel reads at most {_MOST_CHOICES} choices of keys")
 
     def index(self, item: Input) -> int:
         """Return an input's number among the call's."""
@@ -83,6 +87,8 @@ class Slots:
         if item is None:
             return None
         kind = self.kinds[item]
+        if item.kind == "choice":
+            return f"load_int(t.chosen[{self.choices.index(item)}] + j)", "bool"
         if item.kind == "diagonal":
             if kind == "real":
                 return f"load(t.diagonal<real>({self.index(item)}, i) + j)", kind
@@ -131,16 +137,17 @@ class Slots:
         return lines
 
     def start_row(self) -> list[str]:
-        """Return the function that prepares the draws of one query row."""
+        """Return the function that prepares the draws and chosen keys of one query row."""
         body = []
         for k, (keep, _) in enumerate(self.draws):
             flags = ", ".join(str(axis in keep.axes).lower() for axis in "bhi")
             body.append(f"t.draws[{k}] = t.drawn({keep.place}, {flags}, i);")
-        return function(
-            "static void start_row(Tile& t, int i)",
-            body,
-            "The random state of each draw in query row i.",
-        )
+        about = "The random state of each draw in query row i."
+        if self.choices:
+            about = "What is drawn and chosen in query row i."
+        for k, item in enumerate(self.choices):
+            body.append(f"t.choose({k}, {self.index(item)}, i);")
+        return function("static void start_row(Tile& t, int i)", body, about)
 
     def channel_functions(self) -> list[str]:
         """Return the functions of the sums over channels, and the one that calls them."""

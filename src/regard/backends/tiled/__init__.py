@@ -7,7 +7,6 @@ from regard.backends.tiled.backward import run_backward
 from regard.backends.tiled.facts import find_facts
 from regard.backends.tiled.forward import Saved, run_forward
 from regard.backends.tiled.kernel import Kernel, compile_kernel
-from regard.ir import nodes as n
 from regard.ir.bound import Bound
 
 
@@ -26,16 +25,6 @@ class TiledBackend:
         Returns:
             A reason, or None.
         """
-        for node in n.walk(request.root):
-            if isinstance(node, n.Entmax):
-                return (
-                    "entmax needs a row threshold, found by a sweep this backend does not have yet"
-                )
-            if isinstance(node, n.TopK):
-                return (
-                    "topk needs the row's k-th score, found by a sweep this backend does not have "
-                    "yet"
-                )
         return None
 
     def compile(self, request: Request) -> Kernel:

@@ -12,6 +12,7 @@ from torch import Tensor
 from regard.backends.tiled.forward import Saved, Sweep, query_exists
 from regard.backends.tiled.kernel import Kernel
 from regard.backends.values.evaluate import Evaluator
+from regard.backends.values.normalisers import spent_by_normalisers
 from regard.backends.values.totals import Totals
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
@@ -85,7 +86,7 @@ def _summed_adjoint(
 def _normaliser_adjoints(
     sweep: Sweep, i0: int, i1: int, rows: dict, grads: dict, summed: Tensor, query: dict
 ) -> None:
-    """Find gd, r times what each term's r receives."""
+    """Find gd, r times what each term's r receives, and gl, what a thresholded row sum receives."""
     lowered = sweep.kernel.lowered
     inverses = sweep.kernel.adjoints.inverses
     if lowered.single and "weights" not in grads and inverses:
@@ -93,15 +94,14 @@ def _normaliser_adjoints(
         rows[f"gd:{lowered.terms[0].name}"] = (rows["do"] * summed).sum(-1, keepdim=True)
         return
     for name in inverses:
-        rows[name] = torch.zeros_like(rows["r" + name[2:]])
+        rows[name] = torch.zeros_like(summed[..., :1])
     for at in sweep.tiles(i0, i1, {}, query) if inverses else ():
         at.holes.update(rows)
         sweep.see(at)
         _place_weights_grad(at, grads)
         for name, value in inverses.items():
             rows[name] = rows[name] + at.real(value)
-    for name in inverses:
-        rows["gd" + name[2:]] = rows[name] * rows["r" + name[2:]]
+    rows |= spent_by_normalisers(lowered, rows)
 
 
 def _row_adjoints(
@@ -117,7 +117,8 @@ def _row_adjoints(
     for term in kernel.lowered.terms:
         # A term whose weights reach nothing that has a gradient still has row sums to
         # differentiate.
-        at.holes.setdefault(f"gd:{term.name}", at.real(n.Const(0.0)))
+        for letter in ("gd", "gl"):
+            at.holes.setdefault(f"{letter}:{term.name}", at.real(n.Const(0.0)))
     gradient = kernel.adjoints.rows
     totals.add(gradient, at)
     for term in kernel.lowered.terms:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from regard.backends.tiled.kernel import Kernel, key_ranges, plan_tiles, query_ranges
+from regard.backends.tiled.thresholds import choose_columns, find_thresholds
 from regard.backends.values.blocks import EMPTY, MIXED
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
@@ -126,7 +127,7 @@ def count_visible(sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], query
         if not term.counted:
             continue
         total: Tensor | int = 0
-        for at in sweep.tiles(i0, i1, dict(sweep.call_holes), query):
+        for at in sweep.tiles(i0, i1, dict(rows), query):
             total = total + sweep.admitted(at, which).sum(3, keepdim=True)
         assert isinstance(total, Tensor)
         rows[f"n:{term.name}"] = total
@@ -181,7 +182,9 @@ def sum_rows(
     """
     lowered = sweep.kernel.lowered
     rows: dict[str, Tensor] = dict(sweep.call_holes)
+    choose_columns(sweep, i0, i1, rows)
     count_visible(sweep, i0, i1, rows, query)
+    find_thresholds(sweep, i0, i1, rows)
     start = sweep.row(i0, i1, rows, query)
     for term in lowered.terms:
         if term.exponents:

@@ -17,6 +17,7 @@ from regard.ir.bound import Bound
 from regard.ir.operators import OPERATORS
 from regard.ir.random import draw_bits, keep_threshold
 from regard.ir.types import axes_of
+from regard.passes.choose_keys import columns_of
 
 _TORCH = {name: getattr(torch, op.torch) for name, op in OPERATORS.items() if name != "softplus"}
 
@@ -146,6 +147,8 @@ class Evaluator:
         kind, _, width = node.name.partition(":")
         if kind == "channel":
             return torch.arange(int(width), device=self.bound.q.device).view(1, 1, 1, 1, -1)
+        if kind == "chosen":
+            return chosen_keys(self.holes[columns_of(node)], self.tile)
         return self.holes[node.name]
 
     def index(self, name: str) -> Tensor:
@@ -245,6 +248,25 @@ class Evaluator:
                 return x * b - y * a
             case _:
                 raise AssertionError(f"no rule evaluates {type(node).__name__}")
+
+
+def chosen_keys(columns: Tensor, tile: layout.Tile) -> Tensor:
+    """Return which pairs of a tile are chosen, (B, H, rows, keys, 1).
+
+    Args:
+        columns: The chosen key rows of each query row, int64 (B, H, rows, k, 1); -1 is none.
+        tile: The ranges of rows.
+
+    Returns:
+        Truth values.
+    """
+    keys = tile.j1 - tile.j0
+    inside = (columns >= tile.j0) & (columns < tile.j1)
+    # What lies elsewhere is marked in a column behind the last, which is cut off.
+    places = torch.where(inside, columns - tile.j0, keys)
+    shape = (*columns.shape[:3], keys + 1, 1)
+    marked = torch.zeros(shape, dtype=torch.bool, device=columns.device)
+    return marked.scatter_(3, places, True)[:, :, :, :keys]
 
 
 def _divide_integers(op: str, a: Tensor, b: Tensor) -> Tensor:

@@ -232,9 +232,9 @@ template <class P> struct LaidKeys {
   }
 };
 
-// One tile: scores, weights, and weights times values.
+// The dots and channel sums of one tile.
 template <class P>
-REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
+REGARD_INLINE void score_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb) {
   const Call& call = *t.call;
   const int64_t columns = columns_of(call, kb);
   read_keys<P>(t);
@@ -253,6 +253,13 @@ REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, i
              Panels{keys, width, columns - t.start}, t.scores_seen(k), SCORE_ROW, false);
   }
   P::channel_sums(t, PlainRows<P>{call, memory.left}, laid.right, kb, columns, nullptr);
+}
+
+// One tile: scores, weights, and weights times values.
+template <class P>
+REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
+  const Call& call = *t.call;
+  score_tile(t, memory, laid, kb);
   weigh(t, memory.state, block);
   const int64_t width = memory.state.columns;
   const int64_t allotted = LaidKeys<P>::allotted(call);
@@ -270,7 +277,8 @@ REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, i
   }
 }
 
-template <class P> static int sweep_rows(const Call& call) {
+// Visit the blocks of keys for each block of query rows; `Work` says what is done there.
+template <class P, class Work> static int sweep_blocks(const Call& call) {
   static thread_local Scratch scratch;
   const int64_t query_blocks = (call.queries + QUERY_BLOCK - 1) / QUERY_BLOCK;
   const int64_t key_blocks = (call.keys + KEY_BLOCK - 1) / KEY_BLOCK;
@@ -285,7 +293,8 @@ template <class P> static int sweep_rows(const Call& call) {
   {
     [[maybe_unused]] const Tiles tiles;
     TileMemory<P> memory(call, scratch, rows, least(KEY_BLOCK, call.keys));
-    if (!memory.good) __atomic_store_n(&status, NO_MEMORY, __ATOMIC_RELAXED);
+    Work work(call);
+    if (!memory.good || !work.good()) __atomic_store_n(&status, NO_MEMORY, __ATOMIC_RELAXED);
 #pragma omp barrier
     const bool ready = __atomic_load_n(&status, __ATOMIC_RELAXED) != NO_MEMORY;
     bool good = true;
@@ -314,14 +323,27 @@ template <class P> static int sweep_rows(const Call& call) {
           good &= lay_plainly(x, t.b, t.h, t.i0, t.rows, memory.left[k], padded(x.width, W));
         if (laid.unit.left(k)) good &= lay_bf16_rows(x, t.b, t.h, t.i0, t.rows, memory.left16[k]);
       }
-      memory.state.start(t);
+      work.start(t, memory);
       for (int64_t kb = 0; kb * KEY_BLOCK < call.keys_of(t.b); ++kb)
-        each_tile(t, qb, kb, [&](Block block) { sum_tile(t, memory, laid, kb, block); });
-      finish_rows(t, memory.state);
+        each_tile(t, qb, kb, [&](Block block) { work.visit(t, memory, laid, kb, block); });
+      work.finish(t, memory);
     }
     if (!good) __atomic_store_n(&status, NOT_FINITE, __ATOMIC_RELAXED);
   }
   return status;
+}
+
+template <class P> static int sweep_rows(const Call& call) {
+  struct Summing {
+    Summing(const Call&) {}
+    bool good() const { return true; }
+    void start(Tile& t, TileMemory<P>& memory) { memory.state.start(t); }
+    void visit(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
+      sum_tile(t, memory, laid, kb, block);
+    }
+    void finish(Tile& t, TileMemory<P>& memory) { finish_rows(t, memory.state); }
+  };
+  return sweep_blocks<P, Summing>(call);
 }
 
 }  // namespace regard

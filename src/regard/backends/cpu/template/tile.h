@@ -34,7 +34,7 @@ struct Product {
   int score, left, right, to_left, to_right;
 };
 
-constexpr int MOST_DRAWS = 8;
+constexpr int MOST_DRAWS = 8, MOST_CHOICES = 4;
 
 struct Tile {
   const Call* call;
@@ -50,6 +50,7 @@ struct Tile {
   real* key_sums;      // KEY_BLOCK of what each key receives, in backward
   const real* deltas;  // of each query row, in backward: its adjoint · its summed row
   uint32_t draws[MOST_DRAWS];  // the random state of each draw in the present query row
+  alignas(64) integer chosen[MOST_CHOICES][KEY_BLOCK];  // which keys of the present query row are chosen
 
   int seen() const { return last - first; }
   real* scores_seen(int k) const { return scores[k] + first * SCORE_ROW; }
@@ -94,6 +95,22 @@ struct Tile {
   void set_pair(int result, int i, int j, Vec x) const {
     real* to = call->results[result].at(0, b, h, i0 + i) + j0 + j;
     for (int lane = 0; lane < W && j + lane < keys; ++lane) to[lane] = x[lane];
+  }
+
+  // Mark the tile's keys that query row i has among its chosen ones, which the input lists as they rise.
+  void choose(int k, int input, int i) {
+    const Input& x = call->inputs[input];
+    const integer* listed = (const integer*)place_of(x, b, h, i0 + i, 0);
+    __builtin_memset(chosen[k], 0, sizeof(integer) * padded(keys, W));
+    int64_t low = 0, high = x.width;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (listed[middle] < j0)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    for (; low < x.width && listed[low] < j0 + keys; ++low) chosen[k][listed[low] - j0] = -1;
   }
 
   // The random state of draws for query row i; what axes a draw reads is written in the program.
