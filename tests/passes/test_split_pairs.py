@@ -139,10 +139,25 @@ def test_table_is_read_at_the_pair():
     assert [item.kind for item in split.inputs.values()] == ["query", "key", "table"]
 
 
+def test_row_that_pairs_choose_is_tabulated_for_the_row_it_is_multiplied_with():
+    split = empty()
+    step = lambda p: rg.table("t", per=("rows", "channel"))[p.i - p.j]  # noqa: E731
+    found = split.pair(traced(lambda p: rg.dot(p.q, p.k + step(p)) + rg.dot(p.k, step(p))))
+    picks = [node for node in n.walk(found) if isinstance(node, n.Pick)]
+    kinds = {item.hole: item.kind for item in split.inputs.values()}
+    assert [kinds[pick.rows] for pick in picks] == ["query_table", "key_table"]
+    assert len(split.dots) == 1 and not split.sums
+    # What was split stays as it is when a derivative of it is split again.
+    assert split.pair(found) is found
+
+
 BOTH = call("add", n.Vector("query", "q"), n.Vector("key", "k"))
 REFUSED = {
     "'t' holds rows that pairs choose": traced(
-        lambda p: rg.dot(p.q, rg.table("t", per=("rows", "channel"))[p.i - p.j])
+        lambda p: rg.sum(rg.tanh(p.q + rg.table("t", per=("rows", "channel"))[p.i - p.j]))
+    ),
+    "'t' holds rows that pairs choose, times no one row": traced(
+        lambda p: rg.sum(p.q * p.k * rg.table("t", per=("rows", "channel"))[p.i - p.j])
     ),
     # The language itself lets probabilities differ from head to head alone.
     "the probability of a draw differs from pair to pair": call(

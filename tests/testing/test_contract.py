@@ -41,11 +41,7 @@ RUN_BY_SDPA = {
 REFUSED = {
     "reference": {},
     "tiled": {},
-    "cpu": {
-        "shaw_relative": "'keys' holds rows that pairs choose",
-        "transformer_xl": "'rows' holds rows that pairs choose",
-        "moving_values": "the values differ from pair to pair",
-    },
+    "cpu": {},
     # Torch's kernels run so few that each has its own reason, tested where they are.
     "sdpa": dict.fromkeys(PROGRAMS.keys() - RUN_BY_SDPA, ""),
 }

@@ -399,6 +399,14 @@ class Outer(Node):
     adjoint: Node
 
 
+@_node
+class Pick(Node):
+    """The channel of a row that an integer index chooses, clipped; only kernels compute it."""
+
+    rows: Node
+    index: Node
+
+
 Term = Softmax | Weigh | Ratio | Entmax
 SUMMED = Hole("summed", "bhic")
 MAPPED = Hole("mapped", "bhij")

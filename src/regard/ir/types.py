@@ -125,6 +125,8 @@ def _axes(node: n.Node, union: set[str]) -> str:
             return order_axes(node.axes)
         case n.Reduce():
             return order_axes(union - set(node.axes))
+        case n.Pick():
+            return order_axes(union - {"c"})
         case n.KeyMax():
             # Which keys exist, and so which can be the largest, differs between batch rows.
             return order_axes(union - {"j"} | {"b"})

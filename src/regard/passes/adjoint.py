@@ -43,7 +43,10 @@ class Adjoints:
 
 
 def derive_adjoints(
-    lowered: Lowered, wanted: Iterable[n.Node], dense_weights: bool = False
+    lowered: Lowered,
+    wanted: Iterable[n.Node],
+    dense_weights: bool = False,
+    received: n.Node | None = None,
 ) -> Adjoints:
     """Differentiate a lowered program.
 
@@ -51,6 +54,7 @@ def derive_adjoints(
         lowered: The program as sweeps.
         wanted: The leaves whose gradient is asked for.
         dense_weights: Whether the dense weights are observed and receive an adjoint.
+        received: What a pair's weight receives, where that is written by other means than `values`.
 
     Returns:
         The adjoint sweeps.
@@ -59,12 +63,12 @@ def derive_adjoints(
     finish = None
     if lowered.finish is not None:
         finish = differentiate({lowered.finish: Adjoint(GRAD, ALIVE)}, leaves | {n.SUMMED})
-    weights = _weights_adjoints(lowered, dense_weights)
+    weights = _weights_adjoints(lowered, dense_weights, received)
     return Adjoints(
         finish=finish,
         inverses=_normaliser_adjoints(lowered, weights),
         rows=_row_adjoints(lowered, leaves),
-        pairs=_pair_adjoints(lowered, weights, leaves),
+        pairs=_pair_adjoints(lowered, weights, leaves, received),
     )
 
 
@@ -85,8 +89,10 @@ def _normaliser_adjoints(lowered: Lowered, weights: dict[n.Node, Adjoint]) -> di
     return found
 
 
-def _weights_adjoints(lowered: Lowered, dense_weights: bool) -> dict[n.Node, Adjoint]:
-    received = n.Reduce(mul(SUMMED_GRAD, lowered.values), "c")
+def _weights_adjoints(
+    lowered: Lowered, dense_weights: bool, received: n.Node | None
+) -> dict[n.Node, Adjoint]:
+    received = received or n.Reduce(mul(SUMMED_GRAD, lowered.values), "c")
     weights = {lowered.weights: Adjoint(received, lowered.seen)}
     if dense_weights:
         clean = Adjoint(WEIGHTS_GRAD, lowered.seen)
@@ -122,15 +128,19 @@ def _replace(root: n.Node, new: dict) -> n.Node:
 
 
 def _pair_adjoints(
-    lowered: Lowered, weights: dict[n.Node, Adjoint], leaves: set[n.Node]
+    lowered: Lowered,
+    weights: dict[n.Node, Adjoint],
+    leaves: set[n.Node],
+    received: n.Node | None,
 ) -> Gradient:
     roots = dict(weights)
     for term in lowered.terms:
         for name, body in term.sums.items():
             given = Adjoint(n.Hole("g" + name, "bhi"), term.hole("seen"))
             roots[body] = roots[body].plus(given) if body in roots else given
-    spread = Adjoint(mul(lowered.weights, SUMMED_GRAD), lowered.seen)
-    roots[lowered.values] = (
-        roots[lowered.values].plus(spread) if lowered.values in roots else spread
-    )
+    root, spread = lowered.values, mul(lowered.weights, SUMMED_GRAD)
+    if received is not None:
+        root, spread = received, lowered.weights
+    given = Adjoint(spread, lowered.seen)
+    roots[root] = roots[root].plus(given) if root in roots else given
     return differentiate(roots, leaves)

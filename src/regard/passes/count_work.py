@@ -88,7 +88,7 @@ def count_scalar(node: n.Node) -> Work:
         case n.Call():
             cost = _FUNCTIONS.get(node.op)
             return Work(operations=1.0) if cost is None else Work(functions=cost)
-        case n.Gather():
+        case n.Gather() | n.Pick():
             return Work(operations=_GATHERED)
         case n.Keep():
             return Work(operations=_DRAWN)

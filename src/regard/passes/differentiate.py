@@ -66,34 +66,40 @@ class Gradient:
         dense: For each leaf an expression over the leaf's own axes, to be added up over tiles.
         indexed: For each array read by index, pairs of (indices, expression) to be scattered.
         outer: For each projection matrix, `Outer` nodes.
+        picked: For each row that `Pick` reads, pairs of (index, expression) to be scattered.
     """
 
     dense: dict[n.Node, n.Node] = field(default_factory=dict)
     indexed: dict[n.Array, list[tuple[tuple[n.Node, ...], n.Node]]] = field(default_factory=dict)
     outer: dict[n.Array, list[n.Node]] = field(default_factory=dict)
+    picked: dict[n.Node, list[tuple[n.Node, n.Node]]] = field(default_factory=dict)
 
     def merge(self, other: "Gradient") -> "Gradient":
         """Return the sum of two gradients."""
         dense = dict(self.dense)
         for leaf, value in other.dense.items():
             dense[leaf] = add(dense[leaf], value) if leaf in dense else value
-        indexed = {
-            k: self.indexed.get(k, []) + other.indexed.get(k, [])
-            for k in {**self.indexed, **other.indexed}
-        }
-        outer = {
-            k: self.outer.get(k, []) + other.outer.get(k, []) for k in {**self.outer, **other.outer}
-        }
-        return Gradient(dense, indexed, outer)
+        return Gradient(
+            dense,
+            _joined(self.indexed, other.indexed),
+            _joined(self.outer, other.outer),
+            _joined(self.picked, other.picked),
+        )
 
     def expressions(self) -> list[n.Node]:
         """Return every expression of the gradient."""
-        scattered = [value for parts in self.indexed.values() for _, value in parts]
+        parts = [part for found in (self.indexed, self.picked) for part in found.values()]
+        scattered = [value for pairs in parts for _, value in pairs]
         return [
             *self.dense.values(),
             *scattered,
             *(node for nodes in self.outer.values() for node in nodes),
         ]
+
+
+def _joined(a: Mapping, b: Mapping) -> dict:
+    """Return the lists of both by key."""
+    return {key: a.get(key, []) + b.get(key, []) for key in {**a, **b}}
 
 
 def differentiate(roots: Mapping[n.Node, Adjoint], wanted: Iterable[n.Node]) -> Gradient:
@@ -123,7 +129,7 @@ def differentiate(roots: Mapping[n.Node, Adjoint], wanted: Iterable[n.Node]) -> 
         _record_arrays(node, received, needed, gradient)
         for child, part in _parts(node, received):
             if child not in needed or (
-                isinstance(node, n.Gather | n.Project) and isinstance(child, n.Array)
+                isinstance(node, n.Gather | n.Project | n.Unproject) and isinstance(child, n.Array)
             ):
                 continue
             reduced = _reduce_to(part, child, node)
@@ -169,6 +175,13 @@ def _record_arrays(
         gradient.indexed.setdefault(node.array, []).append((node.indices, received.masked()))
     if isinstance(node, n.Project) and node.matrix in needed:
         gradient.outer.setdefault(node.matrix, []).append(n.Outer(node.rows, received.as_row(node)))
+    if isinstance(node, n.Unproject) and node.matrix in needed:
+        row = received.as_row(node)
+        # A row that receives nothing may hold NaN.
+        rows = select(call("ne", n.Reduce(call("abs", row), "c"), 0), node.rows)
+        gradient.outer.setdefault(node.matrix, []).append(n.Outer(row, rows))
+    if isinstance(node, n.Pick) and node.rows in needed:
+        gradient.picked.setdefault(node.rows, []).append((node.index, received.masked()))
 
 
 def _parts(node: n.Node, g: Adjoint) -> list[tuple[n.Node, Adjoint]]:
@@ -189,6 +202,8 @@ def _parts(node: n.Node, g: Adjoint) -> list[tuple[n.Node, Adjoint]]:
             return [(node.rows, Adjoint(n.Pad(g.as_row(node), node.start, node.rows)))]
         case n.Project():
             return [(node.rows, Adjoint(n.Unproject(g.as_row(node), node.matrix)))]
+        case n.Unproject():
+            return [(node.rows, Adjoint(n.Project(g.as_row(node), node.matrix, None)))]
         case _:
             return []  # choices, counts and stopped gradients
 

@@ -7,23 +7,25 @@ is an `Input` (computed once per row, by whoever runs the rows), a `Dot` (a matr
 `ChannelSum` (a loop over channels). Leaves to others: running any of it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.ir.types import axes_of, type_of
-from regard.passes.build import ONE, call, mul, select, substitute
+from regard.passes.build import ONE, ZERO, add, call, mul, select, substitute
+from regard.passes.part_rows import by_table, holds_chosen_rows, mixed_factors, part_products
 
 Kind = Literal[
     "number", "query", "key", "query_row", "key_row", "channels", "pair", "table", "diagonal",
-    "threshold", "choice",
+    "threshold", "choice", "query_table", "key_table",
 ]  # fmt: skip
 # Operators that cost a call or more; a diagonal that needs one is worth a table of its own.
 COSTLY = {"exp", "log", "sqrt", "tanh", "sigmoid", "erf", "softplus", "cos", "sin", "pow",
            "floordiv", "mod"}  # fmt: skip
 _CHEAP_OPERATIONS = 4
+WITH_CHANNELS = ("query_row", "key_row", "channels", "query_table", "key_table")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Input:
         kind: What it varies along: "number" heads alone; "query" and "key" one side's rows, and
             "query_row", "key_row", "channels" the same with channels; "pair" is a dense input,
             "table" an array indexed at pairs, "diagonal" a function of i - j, "threshold" the
-            number that random bits are compared with, "choice" the chosen keys of each query row.
+            number that random bits are compared with, "choice" the chosen keys of each query row,
+            "query_table" and "key_table" one side's rows of which a pair picks a channel.
     """
 
     hole: n.Hole
@@ -110,7 +113,7 @@ class Split:
         if node not in self.inputs:
             # The type of a hole decides what is differentiated, so it keeps its node's kind; along
             # all axes, because a kernel adds up over them itself.
-            axes = "bhijc" if kind in ("query_row", "key_row", "channels") else "bhij"
+            axes = "bhijc" if kind in WITH_CHANNELS else "bhij"
             hole = n.Hole(f"in:{len(self.inputs)}", axes, type_of(node).kind)
             self.inputs[node] = Input(hole, node, kind)
         return self.inputs[node]
@@ -170,6 +173,8 @@ class Split:
         """Return the children that are pair expressions of their own."""
         if self._row_kind(node) or isinstance(node, n.Reduce | n.Keep):
             return []
+        if isinstance(node, n.Pick):
+            return [node.index]
         return list(node.indices) if isinstance(node, n.Gather) else list(n.children(node))
 
     def _is_counted(self, node: n.Node) -> bool:
@@ -208,6 +213,11 @@ class Split:
                 return self._gathered(node)
             case n.Reduce():
                 return self._reduced(node)
+            case n.Pick(rows=n.Hole()):
+                return n.rebuild(node, self._done)
+            case n.Pick():
+                side = "key_table" if "j" in axes_of(node.rows) else "query_table"
+                return n.Pick(self.row(node.rows, side).hole, self._done[node.index])
             case n.Keep():
                 self.draws[node] = self._threshold(node)
                 return node
@@ -238,8 +248,10 @@ class Split:
         if isinstance(body, n.Call) and body.op == "where" and body.args[2] is n.Const(0.0):
             if "c" not in axes_of(body.args[0]):
                 mask, body = body.args[0], body.args[1]
+        if holds_chosen_rows(body):
+            return select(None if mask is None else self.pair(mask), self._tabulated(body))
         outside, left, right = ONE, ONE, ONE
-        for factor, inverse in _factors(body):
+        for factor, inverse in mixed_factors(body):
             axes = axes_of(factor)
             if "c" not in axes:
                 outside = call("div", outside, factor) if inverse else mul(outside, factor)
@@ -253,6 +265,20 @@ class Split:
             return self._summed(node)
         found = mul(self.dot(left, right).hole, self.pair(outside))
         return found if mask is None else select(self.pair(mask), found)
+
+    def _tabulated(self, body: n.Node) -> n.Node:
+        """Return a sum over channels, in which chosen rows are tabulated for the other side's."""
+        total: n.Node = ZERO
+        for part in part_products(body):
+            if part.chosen is None:
+                found = n.Reduce(part.rows, "c")
+            elif {"i", "j"} <= set(axes_of(part.rows)) or not self._known(part.rows):
+                name = part.chosen.array.name
+                raise UnsupportedError(f"'{name}' holds rows that pairs choose, times no one row")
+            else:
+                found = by_table(part.rows, part.chosen)
+            total = add(total, mul(found, part.scale))
+        return self.pair(total)
 
     def _summed(self, node: n.Reduce) -> n.Node:
         if node not in self.sums:
@@ -303,19 +329,6 @@ def row_kind(node: n.Node) -> Kind | None:
     if "c" in axes:
         return "query_row" if "i" in axes else "key_row" if "j" in axes else "channels"
     return "query" if "i" in axes else "key" if "j" in axes else "number"
-
-
-def _factors(node: n.Node) -> Iterable[tuple[n.Node, bool]]:
-    """Yield the factors of a product that mix sides, and whether each divides."""
-    if isinstance(node, n.Call) and node.op in ("mul", "div"):
-        if "i" in axes_of(node) and "j" in axes_of(node):
-            yield from _factors(node.args[0])
-            if node.op == "mul":
-                yield from _factors(node.args[1])
-            else:
-                yield node.args[1], True
-            return
-    yield node, False
 
 
 def _made_of_holes(node: n.Node) -> bool:

@@ -142,6 +142,16 @@ def transformer_xl(pair):
 
 
 @_contract
+def disentangled(pair):
+    """Score content by content, content by place, and place by content."""
+    to_key = parameter("to_key", per=("head", 12, "channel"), init=init.normal(0.5))
+    to_query = parameter("to_query", per=("head", 12, "channel"), init=init.normal(0.5))
+    score = dot(pair.q, pair.k) + dot(pair.q, to_key[pair.i - pair.j + 6])
+    score = score + dot(pair.k, to_query[pair.j - pair.i + 6])
+    return softmax(score / sqrt(3 * pair.width))
+
+
+@_contract
 def window(pair):
     near = (pair.j <= pair.i) & (pair.i - pair.j < 8)
     return softmax(_score(pair), where=near)

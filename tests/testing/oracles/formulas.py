@@ -80,6 +80,20 @@ def transformer_xl(q, k, v, rows, content, position):
     return torch.softmax(scores, -1) @ v
 
 
+def disentangled(q, k, v, to_key, to_query, reach=6):
+    """He et al. 2020, arXiv 2006.03654, equations 3 and 4, per head, K_r and Q_r already taken.
+
+    Content to content, content to position by δ(i, j), position to content by δ(j, i).
+    """
+    behind = distances(q, k)
+    delta = (behind + reach).clamp(0, 2 * reach - 1)
+    back = (-behind + reach).clamp(0, 2 * reach - 1)
+    scores = scores_of(q, k)
+    scores = scores + torch.einsum("bhnd,hnmd->bhnm", q, to_key[:, delta])
+    scores = scores + torch.einsum("bhmd,hnmd->bhnm", k, to_query[:, back])
+    return torch.softmax(scores / math.sqrt(3 * q.shape[-1]), -1) @ v
+
+
 def additive(q, k, v, direction):
     """Bahdanau, Cho and Bengio 2015, arXiv 1409.0473, appendix A.1.2, W s and U h already taken."""
     hidden = torch.tanh(q[:, :, :, None, :] + k[:, :, None, :, :])

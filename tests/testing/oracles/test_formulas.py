@@ -160,6 +160,7 @@ for _name, _formula in {
     "t5_buckets": formulas.t5,
     "shaw_relative": formulas.shaw,
     "transformer_xl": formulas.transformer_xl,
+    "disentangled": formulas.disentangled,
     "additive": formulas.additive,
     "softmax_one": formulas.softmax_one,
     "softpick": formulas.softpick,
@@ -184,13 +185,15 @@ def from_formula(formula, inputs, transform):
 TRANSFORMS = {"retention": {"decay": torch.sigmoid}}
 
 
+# Programs whose rows pairs choose: kernels sum them up in another way than any other backend.
+CHOSEN = [f"contract {name}" for name in ("shaw_relative", "transformer_xl", "disentangled")]
 # The tiled backend has no entmax and says so; tests/testing/test_contract.py holds it to that.
 RUNS = [
     (name, backend)
     for name, (_, formula) in CASES.items()
     for backend in ("reference", "tiled")
     if not (backend == "tiled" and formula is formulas.sparsemax)
-]
+] + [(name, "cpu") for name in CHOSEN]
 
 
 @pytest.mark.parametrize(("name", "backend"), RUNS)

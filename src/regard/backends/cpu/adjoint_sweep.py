@@ -13,10 +13,14 @@ from regard.backends.cpu.seen import Seen
 from regard.ir import nodes as n
 from regard.ir.types import type_of
 from regard.passes.adjoint import SUMMED_GRAD, derive_adjoints
-from regard.passes.build import ZERO, mul, select, substitute
+from regard.passes.build import ZERO, substitute
 from regard.passes.differentiate import Gradient
 from regard.passes.lower import Lowered
+from regard.passes.part_rows import part_values
 from regard.passes.split_pairs import Input, Split
+
+# Inputs of which a pair reads the one element that it chooses.
+TABLES = ("table", "query_table", "key_table")
 
 
 def make_key_sweep(
@@ -37,35 +41,40 @@ def make_key_sweep(
     Raises:
         UnsupportedError: If a derivative needs something kernels do not have.
     """
-    values = split.summed(lowered.values)
+    parted = part_values(lowered.values)
+    values = split.summed(parted.rows)
     pairs = _split_lowered(lowered, split, values)
+    received = split.pair(parted.dot(SUMMED_GRAD))
+    by_value = split.dot(SUMMED_GRAD, parted.rows)
     wanted = {item for item in split.inputs.values() if _receives(item, leaves)}
     if not wanted:
         return None
-    gradient = derive_adjoints(pairs, _targets(split, wanted)).pairs
-    by_value = split.dot(SUMMED_GRAD, lowered.values)
-    received = {n.Reduce(mul(SUMMED_GRAD, values.hole), "c"): by_value.hole}
-    received |= _row_adjoints(lowered, rows)
+    gradient = derive_adjoints(pairs, _targets(split, wanted), received=received).pairs
+    by_row = _row_adjoints(lowered, rows)
 
     def at_pair(node: n.Node) -> n.Node:
-        return split.pair(fold_constants(substitute(node, received)))
+        return split.pair(fold_constants(substitute(node, by_row)))
 
     seen = {term.name: Seen(term.where, term.score) for term in pairs.terms}
     sweep = KeySweep(split, seen, wanted=wanted)
-    numbers = [one for one in wanted if "c" not in one.hole.axes and one.kind != "table"]
+    numbers = [one for one in wanted if "c" not in one.hole.axes and one.kind not in TABLES]
     wanted -= {item for item in numbers if item.hole not in gradient.dense}
     # In the order of the inputs, so that equal programs have equal text.
     for item in [one for one in split.inputs.values() if one in numbers and one in wanted]:
         sweep.numbers[item] = at_pair(gradient.dense[item.hole])
     scores = [one.hole for one in [*split.dots.values(), *split.sums.values()]]
+    scores.remove(by_value.hole)
     for hole in [hole for hole in scores if hole in gradient.dense]:
         sweep.scores[hole] = at_pair(gradient.dense[hole])
     for array, parts in gradient.indexed.items():
         for indices, value in parts:
             place = n.Gather(array, indices)
             sweep.tables.append((split.inputs[array], place, at_pair(value)))
+    for rows_of, parts in gradient.picked.items():
+        item = next(one for one in wanted if one.hole is rows_of)
+        sweep.tables += [(item, n.Pick(rows_of, index), at_pair(value)) for index, value in parts]
     if values in wanted:
-        sweep.value, sweep.weights = by_value, select(pairs.seen, pairs.weights)
+        sweep.value, sweep.weights = by_value, at_pair(gradient.dense[by_value.hole])
     if lowered.single and _reads(sweep, delta_of(lowered.terms[0].name)):
         sweep.delta = by_value.left, split.row(n.SUMMED, "query_row")
     return sweep
@@ -125,7 +134,7 @@ def _targets(split: Split, wanted: set[Input]) -> set[n.Node]:
     for item in wanted:
         if item.kind == "table":
             found.add(item.node)
-        elif "c" not in item.hole.axes:
+        elif "c" not in item.hole.axes or item.kind in TABLES:
             found.add(item.hole)
     for dot in split.dots.values():
         if {dot.left, dot.right} & wanted:

@@ -30,7 +30,8 @@ from regard.passes.split_pairs import Input
 _LEAST_TASKS = 8
 # Along which axes each kind of input receives.
 _AXES = {"query": "bhi", "query_row": "bhic", "key": "bhj", "key_row": "bhjc", "number": "bh",
-         "channels": "bhc", "diagonal": "bhj"}  # fmt: skip
+         "channels": "bhc", "diagonal": "bhj", "query_table": "bhic",
+         "key_table": "bhjc"}  # fmt: skip
 
 
 @dataclass
@@ -169,6 +170,10 @@ def _receiver(caller: Caller, item: Input, chunks: int) -> Tensor:
             return torch.zeros((b, h, rows, keys), dtype=dtype)
         case "key":
             return torch.zeros((b, h, keys), dtype=dtype)
+        case "query_table":
+            return torch.zeros((*each, rows, channels), dtype=dtype)
+        case "key_table":
+            return torch.zeros((b, h, keys, channels), dtype=dtype)
         case "table":
             return torch.zeros((*each, value[0].numel()), dtype=dtype)
     size = {"query": rows, "number": 1, "channels": channels, "diagonal": channels}[place]
@@ -215,9 +220,9 @@ def _gradient_of(kernel: Kernel, item: Input) -> Gradient:
 def _as_five(total: Tensor, kind: str) -> Tensor:
     """Place (B, H, …) as a 5-D value."""
     match kind:
-        case "query_row":
+        case "query_row" | "query_table":
             return total.unsqueeze(3)
-        case "key_row":
+        case "key_row" | "key_table":
             return total.unsqueeze(2)
         case "query":
             return total[..., None, None]

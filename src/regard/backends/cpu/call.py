@@ -18,6 +18,7 @@ from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
 from regard.ir.random import keep_threshold
+from regard.passes.part_rows import MOST_CHOSEN_ROWS, too_many_rows
 from regard.passes.split_pairs import Input
 
 # The order of `Storage` in template/call.h.
@@ -84,6 +85,8 @@ class Values:
                 return self._checked(self.bound.tensors[node.name])
             case "channels":
                 return self.at.real(node).to(self.bound.compute_dtype).contiguous()
+            case "query_table" | "key_table":
+                return self._row_table(node)
         if isinstance(node, n.Feature):
             return self._checked(self.bound.tensors[node.name]).unsqueeze(-1)
         value = self.at(node)
@@ -96,6 +99,14 @@ class Values:
         else:
             data = data.unsqueeze(0)
         return self._lanes(self._checked(data)).contiguous()
+
+    def _row_table(self, node: n.Node) -> Tensor:
+        assert isinstance(node, n.Unproject)
+        check_chosen(node.matrix, self.bound)
+        value = self.at.real(node).to(self.bound.compute_dtype).contiguous()
+        if not bool(value.isfinite().all()):
+            raise Declined("a row holds NaN or infinity, which products would let through")
+        return value
 
     def _lanes(self, data: Tensor) -> Tensor:
         """Return numbers as a kernel's lanes hold them."""
@@ -117,6 +128,18 @@ class Values:
         if narrow and value.numel() and int(value.abs().max()) > _LARGEST:
             raise Declined("an input holds whole numbers beyond 32 bits")
         return value
+
+
+def check_chosen(array: n.Array, bound: Bound) -> None:
+    """Decline a table of which pairs choose rows, if products with its rows are no gain.
+
+    Args:
+        array: The table.
+        bound: The call.
+    """
+    rows = bound.tensors[array.name].shape[-2]
+    if rows > MOST_CHOSEN_ROWS:
+        raise Declined(too_many_rows(f"'{array.name}' holds {rows} rows"))
 
 
 def diagonal_evaluator(bound: Bound, holes: dict[str, Tensor] | None = None) -> Evaluator:
@@ -154,7 +177,7 @@ def placed(item: Input, value: Tensor) -> Tensor:
     if value.dim() < len("bhijc"):
         return value
     match place_kind(item):
-        case "key" | "key_row":
+        case "key" | "key_row" | "key_table":
             return value[:, :, 0]
         case "channels":
             return value[:, :, 0, 0]

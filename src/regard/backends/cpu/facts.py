@@ -76,6 +76,7 @@ def _count_work(kernel: Kernel, bound: Bound, plan: BlockPlan | None) -> Work:
         at_pair, masks = _at_pair(module, bound)
         total += at_pair.times(pairs) + masks.times(mixed)
         total += Work(bytes=_bytes(module, bound), pieces=tiles)
+        total += _tabulating(module, bound)
     if is_serial(bound):
         threads = torch.get_num_threads()
         moved = replace(total, products=0.0, functions=0.0, operations=0.0)
@@ -117,6 +118,7 @@ def _at_pair(module: Module, bound: Bound) -> tuple[Work, Work]:
     if isinstance(sweep, RowSweep):
         numerators = [term for term in sweep.terms if term.kept]
         cost += Work(functions=len(numerators), operations=_PER_TERM * len(sweep.seen))
+        cost += Work(operations=_PER_TABLE * len(sweep.histograms))
         if sweep.values is not None:
             cost += Work(products=len(sweep.components) * _width(sweep.values, bound))
     else:
@@ -127,6 +129,7 @@ def _at_pair(module: Module, bound: Bound) -> tuple[Work, Work]:
 def _roots(sweep: RowSweep | KeySweep) -> list[n.Node]:
     if isinstance(sweep, RowSweep):
         roots = [exponent for term in sweep.terms for exponent in term.exponents]
+        roots += [node for one in sweep.histograms for node in (one.index, one.pair)]
         return [*roots, *(x.pair for x in sweep.sums), *(x.pair for x in sweep.components)]
     roots = [*sweep.scores.values(), *sweep.numbers.values()]
     roots += [value for _, _, value in sweep.tables]
@@ -173,6 +176,24 @@ def _width(item: Input, bound: Bound) -> int:
     if not rows:
         return bound.tensors["v"].shape[-1]
     return max(bound.tensors[row.name].shape[-1] for row in rows if row.name in bound.tensors)
+
+
+def _tabulating(module: Module, bound: Bound) -> Work:
+    """Return what products of rows with tables of which pairs choose cost, outside the sweep."""
+    heads, total = bound.batch * bound.heads, Work()
+    sides = {"query_table": bound.queries, "key_table": bound.keys}
+    found = [(item.node.matrix, sides[item.kind], _width(item, bound))
+             for item in module.inputs if isinstance(item.node, n.Unproject)
+             and item.kind in sides]  # fmt: skip
+    times = 3.0
+    if isinstance(module.sweep, RowSweep):
+        width, times = bound.tensors["v"].shape[-1], 1.0
+        found += [(one.table, bound.queries, width) for one in module.sweep.histograms]
+    for table, rows, width in found:
+        numbers = float(heads * rows * bound.tensors[table.name].shape[-2])
+        size = bound.compute_dtype.itemsize
+        total += Work(products=times * numbers * width, bytes=2 * times * numbers * size)
+    return total
 
 
 def _bytes(module: Module, bound: Bound) -> float:

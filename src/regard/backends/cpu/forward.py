@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from regard.backends.cpu.caller import Caller
+from regard.backends.cpu.histogram import make_histogram, weigh_table
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.module import Module
 from regard.backends.cpu.prepare_rows import prepare_rows
@@ -39,7 +40,10 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
         results = [found.get(name) for name in module.row_results]
         if module.sweep.components:
             results.append(summed)
-        caller.run(module, results, _chunks(kernel, caller, module))
+        histograms = [make_histogram(part, caller) for part in module.sweep.histograms]
+        caller.run(module, [*results, *histograms], _chunks(kernel, caller, module))
+        for part, weights in zip(module.sweep.histograms, histograms, strict=True):
+            summed += weigh_table(part, weights, bound)
         holes |= found
     outputs = {"output": summed}
     if kernel.lowered.finish is not None or kernel.lowered.rows:

@@ -9,13 +9,14 @@ Leaves to others: writing a sweep (`rowsweep`), the adjoint sweep (`adjoint_swee
 from collections.abc import Mapping
 
 from regard.backends.cpu.fold import fold_constants
-from regard.backends.cpu.rowsweep import Component, RowSum, RowSweep, ShiftedTerm
+from regard.backends.cpu.rowsweep import Component, Histogram, RowSum, RowSweep, ShiftedTerm
 from regard.backends.cpu.seen import Seen, split_seen
 from regard.errors import UnsupportedError
 from regard.ir import nodes as n
-from regard.passes.build import ONE, ZERO, add, select, substitute
-from regard.passes.linear_weights import linear_parts
+from regard.passes.build import ONE, ZERO, add, mul, select, substitute
+from regard.passes.linear_weights import Part, linear_parts
 from regard.passes.lower import Lowered, LoweredTerm
+from regard.passes.part_rows import part_values
 from regard.passes.split_pairs import Split
 
 
@@ -60,13 +61,24 @@ def make_fused_sweep(lowered: Lowered, split: Split) -> RowSweep | None:
             if term.score is not None:
                 weights[atom] = _weight(term)
             atoms[weights.get(atom, atom)] = term.name
-    parts = linear_parts(substitute(lowered.weights, weights), atoms)
+    values = part_values(lowered.values)
+
+    def parts_of(scale: n.Node) -> list[Part] | None:
+        return linear_parts(substitute(_scaled(lowered, scale), weights), atoms)
+
+    parts = parts_of(values.scale)
     if parts is None:
         return None
     for part in parts:
         terms = tuple(places[name] for name in part.terms)
         sweep.components.append(Component(split.pair(part.pair), split.pair(part.row), terms))
-    sweep.values = split.summed(lowered.values)
+    sweep.values = split.summed(values.rows)
+    for scale, chosen in values.chosen:
+        parts = parts_of(scale)
+        if parts is None or len(parts) > 1:
+            return None
+        terms = tuple(places[name] for name in parts[0].terms)
+        sweep.histograms.append(_histogram(chosen, parts[0], terms, split))
     return sweep
 
 
@@ -117,9 +129,17 @@ def make_spread_sweep(lowered: Lowered, split: Split) -> RowSweep:
         UnsupportedError: If a kernel cannot do it.
     """
     seen = {term.name: split_seen(term, split) for term in lowered.terms}
-    weights = split.pair(select(lowered.seen, lowered.weights))
-    values = split.summed(lowered.values)
-    return RowSweep(split, seen, components=[Component(weights, ONE)], values=values)
+    parted = part_values(lowered.values)
+
+    def weights(scale: n.Node) -> n.Node:
+        return select(lowered.seen, mul(lowered.weights, scale))
+
+    components = [Component(split.pair(weights(parted.scale)), ONE)]
+    values = split.summed(parted.rows)
+    sweep = RowSweep(split, seen, components=components, values=values)
+    for scale, chosen in parted.chosen:
+        sweep.histograms.append(_histogram(chosen, Part(ONE, weights(scale)), (), split))
+    return sweep
 
 
 def make_inverse_sweep(
@@ -144,6 +164,16 @@ def make_inverse_sweep(
     for name, body in bodies.items():
         sweep.sums.append(RowSum(name, split.pair(fold_constants(_over_pairs(body)))))
     return sweep
+
+
+def _scaled(lowered: Lowered, scale: n.Node) -> n.Node:
+    """Return weights times a number of the pair, which may be NaN where it is hidden."""
+    return lowered.weights if scale is ONE else select(lowered.seen, mul(lowered.weights, scale))
+
+
+def _histogram(chosen: n.Gather, part: Part, terms: tuple[int, ...], split: Split) -> Histogram:
+    index, pair, row = (split.pair(one) for one in (chosen.indices[0], part.pair, part.row))
+    return Histogram(chosen.array, index, pair, row, terms)
 
 
 def _weight(term: LoweredTerm) -> n.Hole:

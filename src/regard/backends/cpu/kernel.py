@@ -89,7 +89,8 @@ class Kernel:
         """Whether one sweep gives all that a call returns, and nothing is kept of its rows."""
         request = self.request
         more = request.wanted or request.observe or self.maxima or self.prepared
-        return not more and self.lowered.finish is None and len(self.forward) == 1
+        one = self.lowered.finish is None and len(self.forward) == 1
+        return not more and one and not self.forward[0].sweep.histograms
 
     @cached_property
     def conditions(self) -> tuple[n.Node | None, ...]:
@@ -134,7 +135,7 @@ class Kernel:
     def decode(self) -> Module[RowSweep] | None:
         """The one sweep for a few query rows, reading keys in place; None if it cannot."""
         sweep = self.forward[0].sweep
-        if len(self.forward) > 1 or sweep.split.sums:
+        if len(self.forward) > 1 or sweep.split.sums or sweep.histograms:
             return None
         rows = [item for item in sweep.split.inputs.values() if item.kind == "key_row"]
         if not all(isinstance(item.node, n.Vector) for item in rows):

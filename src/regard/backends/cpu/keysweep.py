@@ -41,7 +41,7 @@ class KeySweep:
         seen: The terms' conditions, by name.
         scores: What each dot's and channel sum's value receives, by hole.
         numbers: What each input of rows without channels receives, by input.
-        tables: What elements of tables receive: (table, the gather that read it, expression).
+        tables: What elements of tables receive: (table, the node that read it, expression).
         value: The dot of the summed row's adjoint and the values, if the values receive anything.
         weights: What values are weighed with.
         wanted: The inputs that receive anything.
@@ -52,7 +52,7 @@ class KeySweep:
     seen: dict[str, Seen]
     scores: dict[n.Hole, n.Node] = field(default_factory=dict)
     numbers: dict[Input, n.Node] = field(default_factory=dict)
-    tables: list[tuple[Input, n.Gather, n.Node]] = field(default_factory=list)
+    tables: list[tuple[Input, n.Gather | n.Pick, n.Node]] = field(default_factory=list)
     value: Dot | None = None
     weights: n.Node | None = None
     wanted: set[Input] = field(default_factory=set)
@@ -187,11 +187,15 @@ class _Writer:
 
     def _table_ends(self, lines: Lines) -> list[str]:
         """Return the lines that add up what elements of tables receive."""
-        return [
-            f"t.add_to_table({self.result[item]}, {self.slots.place_in_table(gather, lines)}, "
-            f"{lines.real(value)});"
-            for item, gather, value in self.sweep.tables
-        ]
+        ends = []
+        for item, node, value in self.sweep.tables:
+            if isinstance(node, n.Gather):
+                place = f"{self.result[item]}, {self.slots.place_in_table(node, lines)}"
+            else:
+                at = "i" if item.kind == "query_table" else "j"
+                place = f"{self.result[item]}, {at}, {self.slots.place_in_row(node, lines)}"
+            ends.append(f"t.add_to_{item.kind}({place}, {lines.real(value)});")
+        return ends
 
     def _channel_adjoints(self) -> list[str]:
         """Return the functions of what channel sums give to the rows they are made of."""

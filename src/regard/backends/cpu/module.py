@@ -57,13 +57,14 @@ _VARIES = {
     "number": "number of a head", "channels": "channels of a head", "query": "number of a query",
     "key": "number of a key", "query_row": "query row", "key_row": "key row",
     "pair": "of a pair", "table": "table", "diagonal": "function of i − j",
+    "query_table": "query row that pairs pick from", "key_table": "key row that pairs pick from",
     "choice": "listed for each query",
 }  # fmt: skip
 
 # The inputs that products read.
 _ROWS = ("query_row", "key_row")
 # What these receive is written by one task alone; of the others each chunk of keys has its own sum.
-WHOLE = ("key_row", "key", "pair")
+WHOLE = ("key_row", "key", "pair", "key_table")
 
 Sweep = TypeVar("Sweep", RowSweep, KeySweep)
 # From the words of a call to its status.
@@ -135,7 +136,8 @@ class Module(Generic[Sweep]):
         """For each result, whether each of several chunks of keys has its own sum."""
         if isinstance(self.sweep, KeySweep):
             return [item.kind not in WHOLE for item in self.receivers]
-        return [False] * (len(self.row_results) + bool(self.sweep.components))
+        summed = bool(self.sweep.components) + len(self.sweep.histograms)
+        return [False] * (len(self.row_results) + summed)
 
     def unit(self, dtypes: Sequence[torch.dtype]) -> tuple[str, ...]:
         """Return the macros that build the library for a matrix unit; none where it has no use.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from regard.backends.cpu.emit import Lines, Read, by_mask, choose, function, indent
 from regard.backends.cpu.seen import HIDDEN, Seen, seen_text
-from regard.backends.cpu.slots import Slots
+from regard.backends.cpu.slots import Slots, clamped
 from regard.ir import nodes as n
 from regard.passes.split_pairs import Input, Split
 
@@ -52,6 +52,25 @@ class Component:
     terms: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """What the rows of a table are weighed with: Σ_j pair of the keys that choose it, times `row`.
+
+    Attributes:
+        table: The table.
+        index: Which of its rows a pair chooses.
+        pair: What a pair adds.
+        row: What the sum is multiplied by.
+        terms: The places of the terms whose exp(-m) is a factor of it.
+    """
+
+    table: n.Array
+    index: n.Node
+    pair: n.Node
+    row: n.Node
+    terms: tuple[int, ...] = ()
+
+
 @dataclass
 class RowSweep:
     """A sweep over keys for each query row.
@@ -64,6 +83,7 @@ class RowSweep:
         components: The parts of the summed row.
         finals: Row expressions computed at the end, by name, in this order.
         values: What is weighed; None without components.
+        histograms: The weights of tables whose rows are summed too.
     """
 
     split: Split
@@ -73,6 +93,7 @@ class RowSweep:
     components: list[Component] = field(default_factory=list)
     finals: list[tuple[str, n.Node]] = field(default_factory=list)
     values: Input | None = None
+    histograms: list[Histogram] = field(default_factory=list)
 
     @property
     def row_results(self) -> list[str]:
@@ -113,13 +134,16 @@ class RowWriter:
             f"COMPONENTS = {len(sweep.components)}, FINALS = {len(sweep.finals)};",
             f"static constexpr int VALUE = {value};  // the input that is weighed",
         ]
+        if sweep.histograms:
+            head.append(f"static constexpr int HISTOGRAMS = {len(sweep.histograms)};")
         return "\n".join(
             [
                 "struct Program {",
                 *indent(self.slots.declarations() + head),
                 *self.slots.channel_functions(),
                 *self._start(),
-                *self._shifts(),
+                *self._shifts("shifts", [part.terms for part in self.sweep.components]),
+                *self._histogram_shifts(),
                 *self._rescale(),
                 *self.scores(),
                 *self._weights(),
@@ -169,14 +193,18 @@ class RowWriter:
             "What m is before any key.",
         )
 
-    def _shifts(self) -> list[str]:
+    def _histogram_shifts(self) -> list[str]:
+        terms = [part.terms for part in self.sweep.histograms]
+        return self._shifts("shifts_histogram", terms) if terms else []
+
+    def _shifts(self, name: str, parts: list[tuple[int, ...]]) -> list[str]:
         body = [
             f"if (component == {k} && term == {term}) return true;"
-            for k, part in enumerate(self.sweep.components)
-            for term in part.terms
+            for k, terms in enumerate(parts)
+            for term in terms
         ]
         return function(
-            "static constexpr bool shifts(int component, int term)",
+            f"static constexpr bool {name}(int component, int term)",
             [*body, "return false;"],
             "Whether a part of the summed row is scaled by a term's exp(-m).",
         )
@@ -229,6 +257,11 @@ class RowWriter:
                 lines.write(f"sum[{k}] += {lines.real(item.pair)};")
             for k, part in enumerate(self.sweep.components):
                 lines.write(f"weight[{k}] = {lines.real(part.pair)};")
+            for k, part in enumerate(self.sweep.histograms):
+                result = self._first_histogram() + k
+                place = clamped(part.index, f"t.call->results[{result}].by_row", lines)
+                value = lines.real(part.pair)
+                lines.write(f"t.add_to_query_table({result}, i, {place}, {value});")
             return lines.lines
 
         return by_mask(
@@ -237,6 +270,9 @@ class RowWriter:
             body,
             "What W pairs add to row sums, and what their values are weighed with.",
         )
+
+    def _first_histogram(self) -> int:
+        return len(self.sweep.row_results) + bool(self.sweep.components)
 
     def _finish(self) -> list[str]:
         sums = {item.name: k for k, item in enumerate(self.sweep.sums)}
@@ -261,6 +297,8 @@ class RowWriter:
             lines.write(f"store(&s.found[{k}][i], {found[name]});")
         for k, part in enumerate(self.sweep.components):
             lines.write(f"store(&s.coefficient[{k}][i], {lines.real(part.row)});")
+        for k, part in enumerate(self.sweep.histograms):
+            lines.write(f"store(&s.share[{k}][i], {lines.real(part.row)});")
         return function(
             "template <class State> static void finish(const Tile& t, State& s, int i)",
             lines.lines,

@@ -76,6 +76,10 @@ class Slots:
         """Return how a node is read at W pairs, or None if it is computed."""
         if isinstance(node, n.Gather):
             return self._table(node, lines)
+        if isinstance(node, n.Pick):
+            item, place = self._by_hole[node.rows], self.place_in_row(node, lines)
+            at = "i" if item.kind == "query_table" else "j"
+            return f"t.{item.kind}({self.index(item)}, {at}, {place})", "real"
         if isinstance(node, n.Keep):
             return self._draw(node, lines)
         if isinstance(node, n.Hole) and node in self.scores:
@@ -302,6 +306,19 @@ class Slots:
             flat, _ = lines.name(f"{flat} * {most} + {inside}" if flat else inside, "int")
         return flat
 
+    def place_in_row(self, node: n.Pick, lines: Lines) -> str:
+        """Return the place of the channel that W pairs pick of a row, clamped as indices are.
+
+        Args:
+            node: What they pick.
+            lines: Where the index is computed.
+
+        Returns:
+            The name of whole numbers.
+        """
+        number = self.index(self._by_hole[node.rows])
+        return clamped(node.index, f"t.call->inputs[{number}].width", lines)
+
     def _draw(self, keep: n.Keep, lines: Lines) -> Read:
         places = [drawn for drawn, _ in self.draws]
         k = places.index(keep)
@@ -329,6 +346,23 @@ def channel_sides(one: ChannelSum) -> dict[str, list[Input]]:
     for item in one.inputs:
         sides[item.kind].append(item)
     return sides
+
+
+def clamped(index: n.Node, size: str, lines: Lines) -> str:
+    """Return an index at W pairs, clamped to a size.
+
+    Args:
+        index: The index.
+        size: C++ of how many elements there are.
+        lines: Where it is computed.
+
+    Returns:
+        The name of whole numbers.
+    """
+    name, kind = lines.value(index)
+    name = f"-{name}" if kind == "bool" else name
+    most = f"splat_int(integer({size}))"
+    return lines.name(f"vmin(vmax({name}, Int{{}}), {most} - 1)", "int")[0]
 
 
 def array(kind: str, size: str, name: str, values: Sequence[int | str], nothing: str = "-1") -> str:

@@ -10,12 +10,26 @@
 
 namespace regard {
 
+// How many tables' weights a sweep finds: programs without any do not say so.
+template <class P, class = void> struct Histograms {
+  static constexpr int COUNT = 0;
+};
+template <class P> struct Histograms<P, decltype(void(P::HISTOGRAMS))> {
+  static constexpr int COUNT = P::HISTOGRAMS;
+};
+
+// The result that holds a histogram: the weights of a table's rows, for each query row.
+template <class P> REGARD_INLINE const Result& histogram(const Call& call, int k) {
+  return call.results[P::TERMS + P::SUMS + P::FINALS + (P::COMPONENTS > 0) + k];
+}
+
 // What the sweep has found for a block of query rows.
 template <class P> struct RowState {
   real top[P::TERMS + 1][QUERY_BLOCK];
   real sum[P::SUMS + 1][QUERY_BLOCK];
   real found[P::FINALS + 1][QUERY_BLOCK];
   real coefficient[P::COMPONENTS + 1][QUERY_BLOCK];
+  real share[Histograms<P>::COUNT + 1][QUERY_BLOCK];
   real* summed[P::COMPONENTS + 1];
   int64_t columns;
 
@@ -48,6 +62,29 @@ template <class P> struct RowState {
 // No key seen yet: subtract nothing.
 REGARD_INLINE real finite_shift(real top) { return top == -__builtin_inff() ? real(0) : top; }
 
+// What a row's histograms hold so far is scaled down when its largest exponent rises.
+template <class P> static void rescale_histograms(const Tile& t, int term, int i, real before, real top) {
+  if (before == top || top != top || before == -__builtin_inff()) return;
+  const real factor = __builtin_exp(double(before - top));
+  for (int k = 0; k < Histograms<P>::COUNT; ++k) {
+    if (!P::shifts_histogram(k, term)) continue;
+    const Result& r = histogram<P>(*t.call, k);
+    real* to = r.at(0, t.b, t.h, t.i0 + i);
+    for (int64_t e = 0; e < r.by_row; ++e) to[e] *= factor;
+  }
+}
+
+// What a histogram's row sums are multiplied by at the end. A row that sees nothing stays 0.
+template <class P> static void finish_histograms(const Tile& t, const RowState<P>& s) {
+  for (int k = 0; k < Histograms<P>::COUNT; ++k) {
+    const Result& r = histogram<P>(*t.call, k);
+    for (int i = 0; i < t.rows; ++i) {
+      real* to = r.at(0, t.b, t.h, t.i0 + i);
+      for (int64_t e = 0; e < r.by_row; ++e) to[e] = to[e] == 0 ? real(0) : to[e] * s.share[k][i];
+    }
+  }
+}
+
 // The pairs of one tile: scores to weights, in place, and row sums.
 template <class P, bool MASKED>
 __attribute__((noinline)) static void weigh_tile(Tile& t, RowState<P>& s) {
@@ -68,7 +105,9 @@ __attribute__((noinline)) static void weigh_tile(Tile& t, RowState<P>& s) {
         }
       }
       for (int k = 0; k < P::TERMS; ++k) {
+        [[maybe_unused]] const real before = s.top[k][i];
         s.raise(k, i, max_of(top[k]));
+        if constexpr (Histograms<P>::COUNT > 0) rescale_histograms<P>(t, k, i, before, s.top[k][i]);
         shift[k] = splat(finite_shift(s.top[k][i]));
       }
     }
@@ -94,6 +133,7 @@ template <class P> REGARD_INLINE void weigh(Tile& t, RowState<P>& s, Block block
 // Turn the state of the rows into results, and write them.
 template <class P> static void finish_rows(Tile& t, RowState<P>& s) {
   for (int i = 0; i < t.rows; i += W) P::finish(t, s, i);
+  if constexpr (Histograms<P>::COUNT > 0) finish_histograms(t, s);
   const Result* result = t.call->results;
   auto write = [&](const real* from) {
     const Result& r = *result++;

@@ -79,6 +79,15 @@ struct Tile {
   template <class T> const T* diagonal(int input, int i) const {
     return table<T>(input) + (call->queries - 1 - (i0 + i)) + j0;
   }
+  // One element of each of W rows: of query row i, the same for all, or of key rows j, j + 1 and so on.
+  Vec query_table(int input, int i, Int index) const {
+    return gather((const real*)place_of(call->inputs[input], b, h, i0 + i, 0), index);
+  }
+  Vec key_table(int input, int j, Int index) const {
+    const Input& x = call->inputs[input];
+    const Int row = vmin(lanes(), splat_int(integer(keys - 1 - j)));
+    return gather((const real*)place_of(x, b, h, j0 + j, 0), row * integer(x.by_row) + index);
+  }
   // What a pair receives, added where sums are kept: W keys side by side, elements of a table, a pair.
   void add_to_keys(int k, int j, Vec x) const {
     real* place = key_sums + k * KEY_BLOCK + start + j;
@@ -91,6 +100,15 @@ struct Tile {
   void add_to_table(int result, Int index, Vec x) const {
     real* to = call->results[result].at(chunk, b, h, 0);
     for (int lane = 0; lane < W; ++lane) to[index[lane]] += x[lane];
+  }
+  void add_to_query_table(int result, int i, Int index, Vec x) const {
+    real* to = call->results[result].at(chunk, b, h, i0 + i);
+    for (int lane = 0; lane < W; ++lane) to[index[lane]] += x[lane];
+  }
+  void add_to_key_table(int result, int j, Int index, Vec x) const {
+    const Result& r = call->results[result];
+    real* to = r.at(0, b, h, j0 + j);
+    for (int lane = 0; lane < W && j + lane < keys; ++lane) to[lane * r.by_row + index[lane]] += x[lane];
   }
   void set_pair(int result, int i, int j, Vec x) const {
     real* to = call->results[result].at(0, b, h, i0 + i) + j0 + j;
