@@ -33,6 +33,7 @@ from regard.lang.functions import (
     relu,
     rotary,
     rotate,
+    running_sum,
     sigmoid,
     sign,
     sin,
@@ -76,6 +77,7 @@ from regard.ops.guarantee_mass import guarantee_mass
 from regard.ops.measure_machine import measure_machine
 from regard.ops.merge import merge
 from regard.ops.packed import attend_packed
+from regard.ops.recurrent import RecurrentState, attend_recurrent
 
 __version__ = "0.1.0"
 
@@ -95,11 +97,12 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Assignment", "AttentionProgram", "DataError", "FileError", "InputError", "Mode",
-    "ProgramError", "RegardError", "TaskError", "UnsupportedError", "attend", "attend_packed",
-    "channel", "check", "clip", "cos", "dot", "dropout", "entmax", "erf", "exp", "explain",
-    "floor", "guarantee_mass", "init", "keep", "key_feature", "key_vector", "linear", "load",
-    "log", "map", "max", "max_over_keys", "measure_machine", "merge", "min", "output",
-    "pair_input", "parameter", "program", "project", "query_feature", "query_vector", "ratio",
-    "relu", "rotary", "rotate", "save", "scalar", "sigmoid", "sign", "sin", "softmax", "softplus",
-    "sparsemax", "sqrt", "sum", "table", "tanh", "topk", "weigh", "where",
+    "ProgramError", "RecurrentState", "RegardError", "TaskError", "UnsupportedError", "attend",
+    "attend_packed", "attend_recurrent", "channel", "check", "clip", "cos", "dot", "dropout",
+    "entmax", "erf", "exp", "explain", "floor", "guarantee_mass", "init", "keep", "key_feature",
+    "key_vector", "linear", "load", "log", "map", "max", "max_over_keys", "measure_machine",
+    "merge", "min", "output", "pair_input", "parameter", "program", "project", "query_feature",
+    "query_vector", "ratio", "relu", "rotary", "rotate", "running_sum", "save",
+    "scalar", "sigmoid", "sign", "sin", "softmax", "softplus", "sparsemax", "sqrt", "sum", "table",
+    "tanh", "topk", "weigh", "where",
 ]  # fmt: skip

@@ -137,6 +137,13 @@ def clipped_map() -> n.Output:
     return program(n.Map(n.Softmax(scaled_score(), CAUSAL, None, "a"), body))
 
 
+def stick_breaking() -> n.Output:
+    score, before = scaled_score(), call("lt", KJ, QI)
+    left = n.Running(call("softplus", score), before, True, True)
+    own = call("neg", call("softplus", call("neg", score)))
+    return program(n.Weigh(call("exp", call("sub", own, left)), before, "a"))
+
+
 def everything_else() -> n.Output:
     """Hold what no other sample has: features, pair inputs, top-k, entmax, slices, channels."""
     same = call("eq", n.Feature("query", "doc_q"), n.Feature("key", "doc_k"))
@@ -157,7 +164,7 @@ SAMPLES = {
     for build in (
         plain, local_alibi, t5_buckets, additive, learned_sink, differential, softpick,
         sigmoid_bias, rotary, dropout, output_gate, projected_mlp, relative_keys, clipped_map,
-        everything_else,
+        stick_breaking, everything_else,
     )
 }  # fmt: skip
 

@@ -97,6 +97,8 @@ def test_operands_get_the_parentheses_they_need(node, written):
         (n.Reduce(call("abs", n.Rotate(Q, QI, "halves")), "c"), "Σ_c |rotate(q_i, i)_c|"),
         (n.Project(Q, graphs.parameter("W", "channel", "channel"), None), "q_i W"),
         (n.Reduce(n.KeyMax(V), "c"), "Σ_c max_j(v_jc)"),
+        (n.Running(A, None, False, False), "running_j(u)"),
+        (n.Running(A, graphs.CAUSAL, True, True), "running_j(u, reverse, exclusive | j ≤ i)"),
     ],
 )  # fmt: skip
 def test_rows_and_sums_over_channels_read_well(node, written):

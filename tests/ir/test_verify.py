@@ -111,6 +111,12 @@ BROKEN = [
     (n.TopK(SCORE, KJ, None), "k cannot vary over keys"),
     (n.TopK(SCORE, n.Const(4), QI), "where must be a condition such as pair.j <= pair.i, not a "),
     (n.TopK(SCORE, n.Const(4), call("lt", Q, K)), "where cannot vary over channels; reduce it "),
+    (n.Running(CAUSAL, None, False, False), "what rg.running_sum adds must be a number, not a tr"),
+    (n.Running(PAIR, None, False, False), "what rg.running_sum adds cannot vary over channels; "),
+    (n.Running(OTHER, None, True, False), "what rg.running_sum adds cannot read weights; a pr"),
+    (n.Running(SCORE, QI, False, True), "where must be a condition such as pair.j <= pair.i, not"),
+    (n.Running(SCORE, call("lt", Q, K), True, True), "where cannot vary over channels; reduce it "),
+    (n.Running(n.MAPPED, None, False, False), "rg.running_sum cannot read mapped weights; sum w"),
     # Terms
     (n.Softmax(SCORE, QI, None, "a"), "where must be a condition such as pair.j <= pair.i, not a"),
     (n.Softmax(SCORE, call("lt", WEIGHTS, 1), None, "a"), "where cannot read weights"),

@@ -90,6 +90,9 @@ def test_channel_functions_build_their_nodes():
     matrix = rg.parameter("m", per=("channel", "channel"))
     assert rg.project(PAIR.q, matrix, width=4).node is n.Project(Q, matrix.node, 4)
     assert rg.max_over_keys(PAIR.v).node is n.KeyMax(V)
+    assert rg.running_sum(PAIR.j).node is n.Running(J, None, False, False)
+    backward = rg.running_sum(1.0, PAIR.j < PAIR.i, reverse=True, exclusive=True)
+    assert backward.node is n.Running(c(1.0), call("lt", J, I), True, True)
 
 
 def test_leaves_build_their_nodes():

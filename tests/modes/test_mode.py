@@ -294,8 +294,8 @@ KEY = p.alibi.hash
             "Nothing",
             f'programs.{KEY[:12]}: nodes[0].node: "Nothing" is no node; known: Array, Call, '
             "Channel, Const, Dropout, Entmax, Feature, Gather, Hole, Index, Keep, KeyMax, Map, "
-            "Output, PairInput, Project, Ratio, Reduce, Rotate, Scalar, Slice, Softmax, TopK, "
-            "Vector, Visible, Weigh",
+            "Output, PairInput, Project, Ratio, Reduce, Rotate, Running, Scalar, Slice, Softmax, "
+            "TopK, Vector, Visible, Weigh",
         ),
         (["programs", KEY], 7, f"programs.{KEY[:12]}: line 1: this is no file of Regard; one "),
     ],

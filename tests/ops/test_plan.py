@@ -44,7 +44,7 @@ def candidates(shape, program="causal", backend="auto"):
 
 def test_best_is_first_and_slowest_is_last():
     assert candidates(LARGE) == ("cpu", "sdpa", "tiled", "reference")
-    assert list(registered()) == ["cpu", "sdpa", "tiled", "reference"]
+    assert list(registered()) == ["cpu", "linear", "sdpa", "tiled", "reference"]
 
 
 def test_building_a_kernel_is_not_worth_it_for_little_work():
@@ -64,11 +64,15 @@ def test_reasons_against_the_others_are_told():
     found = rg.explain(PROGRAMS["causal"], LARGE)
     assert found.backend == "cpu"
     first = "'cpu' comes first"
-    assert found.otherwise == {"sdpa": first, "tiled": first, "reference": first}
+    assert found.otherwise == {
+        "linear": "its weights are not one weigh or ratio",
+        **dict.fromkeys(("sdpa", "tiled", "reference"), first),
+    }
     found = rg.explain(PROGRAMS["scaled_dot_product"], LARGE, observe=["weights"])
     assert found.backend == "tiled"
     assert found.otherwise["cpu"] == "its kernels never hold dense weights"
-    assert "runs on: tiled\n  not cpu: its kernels never hold" in str(found)
+    assert "runs on: tiled\n  not linear: its weights" in str(found)
+    assert "\n  not cpu: its kernels never hold" in str(found)
 
 
 def test_order_can_be_chosen(monkeypatch):
@@ -96,7 +100,7 @@ def test_order_names_backends_that_exist(monkeypatch):
         candidates(LARGE)
     assert str(caught.value) == (
         "REGARD_BACKENDS names 'tilde', which is no backend; did you mean 'tiled'? "
-        "known: cpu, reference, sdpa, tiled"
+        "known: cpu, linear, reference, sdpa, tiled"
     )
 
 
@@ -147,7 +151,7 @@ def test_compiler_that_does_not_serve_is_told_as_well(monkeypatch):
 def test_program_that_no_kernel_runs_needs_no_compiler():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert rg.explain(PROGRAMS["best_keys"], LARGE).backend == "reference"
+        assert rg.explain(PROGRAMS["stick_breaking"], LARGE).backend == "tiled"
 
 
 # ── Masks that cannot be meant ───────────────────────────────────────────────────────────────

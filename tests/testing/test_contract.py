@@ -37,13 +37,19 @@ RUN_BY_SDPA = {
     *("scaled_dot_product", "causal", "strictly_causal", "alibi", "fixed_slope", "t5_buckets"),
     *("window", "dilated", "prefix", "documents", "chosen_tokens", "indexed_by_pairs"),
 }
+RUN_BY_LINEAR = {"elu_features", "retention", "gated_linear", "unlike_sums"}
 # Why a backend may refuse a program, in the words of its reason; every other one it must run.
 REFUSED = {
     "reference": {},
     "tiled": {},
-    "cpu": {},
+    "cpu": dict.fromkeys(
+        ("stick_breaking", "contextual_positions", "forget_gate", "nested_sums"),
+        "a running sum over keys needs ordered keys",
+    ),
     # Torch's kernels run so few that each has its own reason, tested where they are.
     "sdpa": dict.fromkeys(PROGRAMS.keys() - RUN_BY_SDPA, ""),
+    # What is no sum of products has its reasons tested with the pass that finds them.
+    "linear": dict.fromkeys(PROGRAMS.keys() - RUN_BY_LINEAR, ""),
 }
 
 
@@ -77,8 +83,18 @@ def check(backend, case):
         return
     reason = check_case(backend, case)
     if reason is not None:
-        assert backend == "sdpa", f"{backend} refused {case}: {reason}"
-        assert refused_for_its_setting(case, reason), f"sdpa refused {case}: {reason}"
+        refuses = {"sdpa": refused_for_its_setting, "linear": moved_or_observed}.get(backend)
+        assert refuses, f"{backend} refused {case}: {reason}"
+        assert refuses(case, reason), f"{backend} refused {case}: {reason}"
+
+
+def moved_or_observed(case, reason):
+    """States hold no weights, and are summed in the order of plain positions."""
+    setting = SETTINGS[case.setting]
+    if setting.observe:
+        return "it can observe nothing" in reason
+    moved = setting.query_offset != 0 or setting.left_padded is not None
+    return moved and "positions are moved" in reason
 
 
 def refused_for_its_setting(case, reason):
@@ -122,7 +138,7 @@ def runs(backend, program):
 def test_backend_really_runs_the_programs_it_is_meant_to(backend):
     ran = {name for name in PROGRAMS if runs(backend, name)}
     assert ran == set(PROGRAMS) - REFUSED.get(backend, {}).keys()
-    assert len(ran) >= {"reference": 50, "tiled": 50, "sdpa": 12}.get(backend, 0)
+    assert len(ran) >= {"reference": 50, "tiled": 50, "sdpa": 12, "linear": 4}.get(backend, 0)
 
 
 # ── What the suite covers ─────────────────────────────────────────────────────────────────────

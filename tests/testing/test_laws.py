@@ -16,21 +16,21 @@ from regard.testing.programs import PROGRAMS
 # How many programs each law says something about; a backend refuses some of them, not in silence.
 LEAST = {
     "permuting_keys_changes_nothing": 50,
-    "key_beyond_its_length_is_as_if_absent": 54,
-    "hidden_key_is_as_if_absent": 46,
+    "key_beyond_its_length_is_as_if_absent": 58,
+    "hidden_key_is_as_if_absent": 50,
     "splitting_the_keys_and_merging_joins": 27,
-    "row_by_row_equals_the_whole": 50,
-    "one_batch_row_alone_equals_the_row_in_the_batch": 49,
-    "grouped_heads_equal_repeated_heads": 54,
-    "head_groups_equal_the_whole_layer": 54,
-    "padding_on_the_left_changes_nothing": 46,
-    "rows_beyond_their_length_may_be_nan": 54,
-    "rows_beyond_their_length_may_be_infinite": 54,
-    "hidden_keys_may_be_nan": 54,
-    "hidden_keys_may_be_infinite": 53,
-    "rows_that_see_nothing_are_zero_and_give_no_gradient": 54,
+    "row_by_row_equals_the_whole": 54,
+    "one_batch_row_alone_equals_the_row_in_the_batch": 53,
+    "grouped_heads_equal_repeated_heads": 58,
+    "head_groups_equal_the_whole_layer": 58,
+    "padding_on_the_left_changes_nothing": 50,
+    "rows_beyond_their_length_may_be_nan": 58,
+    "rows_beyond_their_length_may_be_infinite": 58,
+    "hidden_keys_may_be_nan": 58,
+    "hidden_keys_may_be_infinite": 57,
+    "rows_that_see_nothing_are_zero_and_give_no_gradient": 58,
 }
-REFUSED_AT_MOST = {"reference": 0, "tiled": 3, "cpu": 6}
+REFUSED_AT_MOST = {"reference": 0, "tiled": 3, "cpu": 10}
 # Laws whose NaN or infinity stands where a kernel looks; it declines such numbers.
 DECLINED = {
     "cpu": {

@@ -271,6 +271,19 @@ class KeyMax(Node):
     rows: Node
 
 
+@_node
+class Running(Node):
+    """The sum of a number over the key rows up to and including this one, for this query row.
+
+    `reverse` sums from this key row to the last, `exclusive` leaves this one out.
+    """
+
+    body: Node
+    where: Node | None
+    reverse: bool
+    exclusive: bool
+
+
 # ── Weights: an algebra over the terms of a row ──────────────────────────────────────────────
 @_node
 class Softmax(Node):
@@ -414,8 +427,8 @@ NODE_TYPES: dict[str, type[Node]] = {
     kind.__name__: kind
     for kind in (
         Const, Index, Visible, Vector, Feature, Array, Scalar, PairInput, Channel, Hole, Call,
-        Gather, Reduce, Rotate, Slice, Project, Keep, TopK, KeyMax, Softmax, Weigh, Ratio, Entmax,
-        Map, Dropout, Output,
+        Gather, Reduce, Rotate, Slice, Project, Keep, TopK, KeyMax, Running, Softmax, Weigh, Ratio,
+        Entmax, Map, Dropout, Output,
     )
 }  # fmt: skip
 

@@ -107,6 +107,11 @@ def _derive(node: n.Node) -> Type:
     )
 
 
+# The axes that a node loses and gains against those of its parts. Which keys exist, and so which is
+# the largest or what is added up, differs between batch rows.
+_CHANGED_AXES = {n.Pick: ("c", ""), n.KeyMax: ("j", "b"), n.Running: ("", "bij")}
+
+
 def _axes(node: n.Node, union: set[str]) -> str:
     if type(node) in _FIXED_AXES:
         return _FIXED_AXES[type(node)]
@@ -125,13 +130,9 @@ def _axes(node: n.Node, union: set[str]) -> str:
             return order_axes(node.axes)
         case n.Reduce():
             return order_axes(union - set(node.axes))
-        case n.Pick():
-            return order_axes(union - {"c"})
-        case n.KeyMax():
-            # Which keys exist, and so which can be the largest, differs between batch rows.
-            return order_axes(union - {"j"} | {"b"})
         case _:
-            return order_axes(union)
+            lost, gained = _CHANGED_AXES.get(type(node), ("", ""))
+            return order_axes(union - set(lost) | set(gained))
 
 
 def _kind(node: n.Node, parts: list[Type]) -> str:
@@ -150,7 +151,7 @@ def _kind(node: n.Node, parts: list[Type]) -> str:
             return node.kind
         case n.Keep() | n.TopK():
             return "bool"
-        case n.Reduce() | n.Slice() | n.KeyMax():
+        case n.Reduce() | n.Slice() | n.KeyMax() | n.Running():
             return join_kinds([parts[0].kind])
         case n.Call():
             return _call_kind(node, parts)

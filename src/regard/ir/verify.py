@@ -37,6 +37,9 @@ def verify(node: n.Node) -> n.Node:
     """
     for child in _plain_children(node):
         _check_child(child)
+    if isinstance(node, n.Term | n.TopK | n.Running):
+        _expect_condition(node.where, "where")
+        _expect_axes(node.where, "bhij", "where")
     _RULES.get(type(node), lambda node: None)(node)
     if type_of(node).weights and not isinstance(
         node, n.Term | n.Call | n.Map | n.Dropout | n.Output
@@ -166,6 +169,7 @@ def _word(node: n.Node) -> str:
         "Gather": "an index",
         "TopK": "rg.topk",
         "KeyMax": "rg.max_over_keys",
+        "Running": "rg.running_sum",
     }.get(type(node).__name__, "rg." + type(node).__name__.lower())
 
 
@@ -419,8 +423,6 @@ def _check_probability(p: n.Node) -> None:
 
 def _topk(node: n.TopK) -> None:
     _pair_number(node.score, "the score of rg.topk")
-    _expect_condition(node.where, "where")
-    _expect_axes(node.where, "bhij", "where")
     _expect_axes(node.k, "bhi", "k")
     if type_of(node.k).kind not in ("int", "any"):
         raise ProgramError("k of rg.topk must be a whole number")
@@ -435,9 +437,13 @@ def _key_max(node: n.KeyMax) -> None:
     _expect_axes(node.rows, "bhjc", "what rg.max_over_keys reads")
 
 
+def _running(node: n.Running) -> None:
+    _pair_number(node.body, "what rg.running_sum adds")
+    if n.MAPPED in n.walk(node.body, node.where):
+        raise ProgramError("rg.running_sum cannot read mapped weights; sum what they are made of")
+
+
 def _term(node: n.Term) -> None:
-    _expect_condition(node.where, "where")
-    _expect_axes(node.where, "bhij", "where")
     match node:
         case n.Softmax():
             _pair_number(node.score, "a score")
@@ -488,6 +494,6 @@ _RULES = {
     n.Const: _const, n.Index: _index, n.Vector: _sided, n.Feature: _sided, n.Array: _array,
     n.Scalar: _scalar, n.Hole: _hole, n.Call: _call, n.Gather: _gather, n.Reduce: _reduce,
     n.Rotate: _rotate, n.Slice: _slice, n.Project: _project, n.Keep: _keep, n.TopK: _topk,
-    n.KeyMax: _key_max, n.Softmax: _term, n.Weigh: _term, n.Ratio: _term, n.Entmax: _term,
-    n.Map: _weighted, n.Dropout: _weighted, n.Output: _output,
+    n.KeyMax: _key_max, n.Running: _running, n.Softmax: _term, n.Weigh: _term, n.Ratio: _term,
+    n.Entmax: _term, n.Map: _weighted, n.Dropout: _weighted, n.Output: _output,
 }  # fmt: skip

@@ -153,6 +153,28 @@ def max_over_keys(row: Any) -> Expr:
     return Expr(build(n.KeyMax, lift(row)))
 
 
+def running_sum(x: Any, where: Any = None, reverse: bool = False, exclusive: bool = False) -> Expr:
+    """Add up a number over a query's keys, up to and including this one, in order of key rows.
+
+    Key rows are in the order of the key tensor, whatever their positions are.
+
+    Args:
+        x: A traced number per pair or per key.
+        where: Which keys of a query count; others, and keys that do not exist, add nothing,
+            whatever they hold. None counts all.
+        reverse: Whether to add up from this key to the last one instead.
+        exclusive: Whether to leave this key out.
+
+    Returns:
+        The traced sum, a number per pair; gradients flow into every number that was added.
+
+    Source: stick breaking, Tan et al. 2024, arXiv 2410.17980; contextual positions, Golovneva et
+    al. 2024, arXiv 2405.18719; forget gates, Lin et al. 2025, arXiv 2503.02130.
+    """
+    condition = None if where is None else lift(where)
+    return Expr(build(n.Running, lift(x), condition, bool(reverse), bool(exclusive)))
+
+
 def min(*values: Any) -> Expr:
     """Return the smallest of several values; ties share the gradient equally.
 

@@ -52,7 +52,7 @@ def attend(
         observe: What to return beside the output: "lse", "max", "entropy", "sink" (each (B, H, N),
             of the program's softmax, or of the one named as in "lse:a") and "weights" (B, H, N, M),
             the final weights before dropout, at the cost of a dense tensor.
-        backend: "auto", or "sdpa", "cpu", "tiled", "reference".
+        backend: "auto", or "linear", "sdpa", "cpu", "tiled", "reference".
         seed: What random booleans (dropout, keep) are drawn from; None draws none.
         **named_inputs: The program's parameters (from their initialisers unless given), tables,
             run-time scalars, features, vectors and pair inputs, by name.

@@ -246,7 +246,7 @@ def _check_dtypes(root: n.Output, dtypes: dict[str, torch.dtype]) -> None:
             conditions = node.args
         elif isinstance(node, n.Call) and node.op == "where":
             conditions = node.args[:1]
-        elif isinstance(node, n.Term | n.TopK):
+        elif isinstance(node, n.Term | n.TopK | n.Running):
             conditions = (node.where,)
         for condition in conditions:
             _expect(

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import regard.backends.cpu
+import regard.backends.linear
 import regard.backends.sdpa
 import regard.backends.tiled
 import regard.ops.reference_backend  # registered last: the slow meaning
@@ -38,6 +39,9 @@ ORDER_VARIABLE = "REGARD_BACKENDS"
 # Who comes first in calls of fewer products of a pair and a channel than this: what a kernel costs,
 # its build and more Python around it, torch's own kernels never pay back, and tiles not soon.
 _FIRST_IN_SMALL = ((1 << 22, ("sdpa", "tiled")), (1 << 24, ("sdpa",)))
+# With fewer pairs for each row of either side, states cost more than the pairs (measured on two
+# AVX2 cores with 64 channels: 512 queries and 512 keys).
+_FEWEST_PAIRS_A_ROW = 256
 
 
 @lru_cache(maxsize=1024)
@@ -90,7 +94,10 @@ def _order(request: Request, known: dict[str, Backend]) -> list[str]:
     pairs = request.batch * request.heads * request.queries * request.keys
     work = pairs * (request.width + request.value_width)
     first = next((names for limit, names in _FIRST_IN_SMALL if work < limit), ())
-    return sorted(known, key=lambda name: name not in first)
+    few = request.queries * request.keys < _FEWEST_PAIRS_A_ROW * (request.queries + request.keys)
+    last = ("linear", "reference") if few else ()
+    # Where states pay, everything else takes the square of their time.
+    return sorted(known, key=lambda name: (name not in first, name in last, name != "linear"))
 
 
 def _warn_without_compiler(reason: str) -> None:

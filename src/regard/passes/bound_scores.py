@@ -72,8 +72,8 @@ def _bounds(node: n.Node, parts: list[Bounds]) -> Bounds:
             return _SHARE
         case n.Slice() | n.Widen() | n.KeyMax():
             return parts[0]
-        case n.Reduce():
-            # Any number of channels is added up, so only the sign is kept.
+        case n.Reduce() | n.Running():
+            # Any number of channels or keys is added up, so only the sign is kept.
             lo, hi = parts[0]
             return (0.0 if lo >= 0 else -math.inf), (0.0 if hi <= 0 else math.inf)
     return _SHARE if type_of(node).kind == "bool" else UNKNOWN

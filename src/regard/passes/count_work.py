@@ -18,7 +18,7 @@ _FUNCTIONS = {
     "cos": 1.2, "sin": 1.2, "pow": 3.0, "floordiv": 0.6, "mod": 0.6, "div": 0.3,
 }  # fmt: skip
 # What else costs more than one simple operation.
-_GATHERED, _DRAWN = 6.0, 30.0
+_GATHERED, _DRAWN, _ADDED_UP = 6.0, 30.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ def count_scalar(node: n.Node) -> Work:
             return Work(operations=_GATHERED)
         case n.Keep():
             return Work(operations=_DRAWN)
+        case n.Running():
+            return Work(operations=_ADDED_UP)
     return Work()
 
 

@@ -16,6 +16,12 @@ from regard.ir import nodes as n
 from regard.ir.types import axes_of, order_axes, type_of
 from regard.passes.build import ONE, add, both, call, either, mul, neg, select
 
+# A pair that does not exist may hold NaN, but sums run on beyond it.
+EXISTS = call(
+    "and",
+    call("lt", n.Index("row_i"), n.Index("queries")),
+    call("lt", n.Index("row_j"), n.Index("keys")),
+)
 Leaf = n.Vector | n.Feature | n.Array | n.Scalar | n.PairInput | n.Hole
 
 
@@ -198,6 +204,10 @@ def _parts(node: n.Node, g: Adjoint) -> list[tuple[n.Node, Adjoint]]:
             back = Adjoint(n.Rotate(row, neg(node.angle), node.pairs), guard)
             turn = Adjoint(n.Cross(node, row, node.pairs), guard)
             return [(node.rows, back), (node.angle, turn)]
+        case n.Running():
+            # The sum exists at every pair, so all give back; a pair that added nothing gets none.
+            back = n.Running(g.value, g.guard, not node.reverse, node.exclusive)
+            return [(node.body, Adjoint(back, both(node.where, EXISTS)))]
         case n.Slice():
             return [(node.rows, Adjoint(n.Pad(g.as_row(node), node.start, node.rows)))]
         case n.Project():

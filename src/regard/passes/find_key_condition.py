@@ -32,8 +32,9 @@ def find_key_condition(root: n.Output, seeded: bool) -> n.Node | None:
     nodes = n.walk(root)
     if any(_tells_hidden_keys(node, seeded) for node in nodes):
         return None
-    conditions = [_of_keys(node.where) for node in nodes if isinstance(node, n.Term | n.TopK)]
-    # A key matters if one of the terms, or one that chooses, sees it.
+    admitting = [node for node in nodes if isinstance(node, n.Term | n.TopK | n.Running)]
+    conditions = [_of_keys(node.where) for node in admitting]
+    # A key matters if one of the terms, or one that chooses or adds up, sees it.
     return reduce(either, conditions)
 
 

@@ -24,7 +24,7 @@ def find_uses(root: n.Node) -> tuple[set[n.Node], set[n.Node]]:
             indices.update(node.indices)
         elif isinstance(node, n.Call) and node.op in ("and", "or", "not", "where"):
             conditions.update(node.args[:1] if node.op == "where" else node.args)
-        elif isinstance(node, n.Term | n.TopK) and node.where is not None:
+        elif isinstance(node, n.Term | n.TopK | n.Running) and node.where is not None:
             conditions.add(node.where)
     return _arrays(conditions), _arrays(indices)
 

@@ -61,6 +61,8 @@ def recognise_sdpa(root: n.Output, width: int) -> DotProductSoftmax | str:
             return "its score is not a multiple of dot(q, k) plus a bias"
         else:
             bias = add(bias, part if sign > 0 else neg(part))
+    if any(isinstance(node, n.Running) for node in n.walk(term)):
+        return "a running sum over keys needs ordered keys, which torch's kernels do not keep"
     if is_zero(scale):
         return "its score is not a multiple of dot(q, k)"
     if any(isinstance(node, n.Visible | n.TopK | n.Keep) for node in n.walk(term)):

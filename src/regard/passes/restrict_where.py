@@ -11,7 +11,7 @@ from regard.passes.build import both
 
 
 def restrict_where(root: n.Output, condition: n.Node) -> n.Output:
-    """Return the program with a condition added to the `where` of every term.
+    """Return the program with a condition added to every `where`.
 
     Args:
         root: The program.
@@ -22,7 +22,7 @@ def restrict_where(root: n.Output, condition: n.Node) -> n.Output:
     """
 
     def change(node: n.Node) -> n.Node | None:
-        if isinstance(node, n.Term | n.TopK):
+        if isinstance(node, n.Term | n.TopK | n.Running):
             return replace(node, where=both(node.where, condition))
         return None
 

@@ -91,8 +91,8 @@ class Interpreter:
 
     def _parts(self, node: n.Node, width: int | None) -> Iterator[tuple[n.Node, int | None]]:
         """Yield the nodes a value is computed from, each with the channels it has there."""
-        # What is chosen or maximised looks at points of its own; see _top_k and _key_max.
-        if node in self._given or isinstance(node, n.TopK | n.KeyMax):
+        # What is chosen, maximised or added up looks at points of its own; see the rules.
+        if node in self._given or isinstance(node, n.TopK | n.KeyMax | n.Running):
             return
         need = self._context.widths.need
         match node:
@@ -204,10 +204,16 @@ class Interpreter:
             largest = least.scatter_reduce(0, number, finite, "amax")[points.numbers]
         return largest.masked_fill(largest == -torch.inf, 0).to(values.dtype)
 
+    def _running(self, node: n.Running, _args: list, points: Points, _width: int | None):
+        total = add_up(node, self._context, self._visible)
+        total = total if "h" in points.axes else total[:, 0]
+        return total.flatten()[points.numbers][:, None]
+
     _RULES: ClassVar[dict] = {
         n.Call: _call, n.Channel: _channel, n.Visible: _seen, n.Hole: _hole,
         n.Array: _array, n.Gather: _gather, n.Keep: _keep, n.Reduce: _reduce, n.Slice: _slice,
         n.Rotate: _rotate, n.Project: _project, n.TopK: _top_k, n.KeyMax: _key_max,
+        n.Running: _running,
     }  # fmt: skip
 
 
@@ -215,12 +221,13 @@ def _sites(node: n.Node) -> str:
     return axes_of(node).replace("c", "")
 
 
-def admit(where: n.Node | None, context: Context) -> Tensor:
+def admit(where: n.Node | None, context: Context, visible: Tensor | None = None) -> Tensor:
     """Return the pairs that exist and that a condition admits.
 
     Args:
         where: A condition, or None for all.
         context: The call.
+        visible: What `pair.visible` reads in the condition.
 
     Returns:
         bool (B, H, N, M).
@@ -230,7 +237,7 @@ def admit(where: n.Node | None, context: Context) -> Tensor:
         return exists
     with torch.no_grad():
         points = context.points(exists)
-        admitted = Interpreter(context, points).at(where)[:, 0].to(torch.bool)
+        admitted = Interpreter(context, points, visible).at(where)[:, 0].to(torch.bool)
         return points.scatter(admitted, False)
 
 
@@ -272,3 +279,27 @@ def choose_top_k(node: n.TopK, context: Context, visible: Tensor | None) -> Tens
     ordered = points.scatter(score, -torch.inf).sort(dim=-1, descending=True, stable=True)
     rank = ordered.indices.argsort(-1).flatten()[points.numbers]
     return points.scatter(rank < inner.at(node.k)[:, 0], False)
+
+
+def add_up(node: n.Running, context: Context, visible: Tensor | None) -> Tensor:
+    """Add up a number over the keys of every row, in the order of key rows.
+
+    Args:
+        node: The running sum; a key that its own `where` does not admit adds nothing.
+        context: The call.
+        visible: What `pair.visible` reads in the number.
+
+    Returns:
+        The sum at every pair, (B, H, N, M).
+    """
+    points = context.points(admit(node.where, context, visible))
+    values = Interpreter(context, points, visible).at(node.body)[:, 0]
+    if values.dtype == torch.bool:
+        values = values.to(torch.int64)
+    grid = points.scatter(values)
+    grid = grid.flip(-1) if node.reverse else grid
+    if node.exclusive:
+        # Not the sum less this key, which would be NaN if this key were infinite.
+        grid = torch.nn.functional.pad(grid, (1, 0))[..., :-1]
+    total = grid.cumsum(-1)
+    return total.flip(-1) if node.reverse else total

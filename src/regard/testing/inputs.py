@@ -141,6 +141,6 @@ def _conditions(node: n.Node) -> list[n.Node]:
         return list(node.args)
     if isinstance(node, n.Call) and node.op == "where":
         return [node.args[0]]
-    if isinstance(node, n.Term | n.TopK) and node.where is not None:
+    if isinstance(node, n.Term | n.TopK | n.Running) and node.where is not None:
         return [node.where]
     return []

@@ -140,6 +140,7 @@ def _rows(start: int, stop: int) -> Change:
 def permuting_keys_changes_nothing(backend: str, program: str) -> None:
     _unless(_has(program, n.Keep, n.Dropout), "draws by the row of a key")
     _unless(_has(program, n.TopK), "breaks ties by the row of a key")
+    _unless(_has(program, n.Running), "adds up keys in the order of their rows")
     inputs, order = _inputs(program), torch.randperm(SIZES.M)
     expected = _run(backend, program, inputs)
     moved = _along(program, inputs, "j", lambda tensor, dim: tensor.index_select(dim, order))
@@ -179,7 +180,7 @@ def _restricted(program: str) -> AttentionProgram:
     shown = n.Feature("key", "shown")
 
     def change(node: n.Node) -> n.Node | None:
-        if not isinstance(node, n.Term | n.TopK):
+        if not isinstance(node, n.Term | n.TopK | n.Running):
             return None
         where = shown if node.where is None else n.Call("and", (node.where, shown))
         return replace(node, where=where)  # type: ignore[type-var]
@@ -194,7 +195,7 @@ def splitting_the_keys_and_merging_joins(backend: str, program: str) -> None:
     root = PROGRAMS[program].root
     plain = isinstance(root.weights, n.Softmax) and root.weights.sink is None
     _unless(not plain or root.finish is not None, "is more than one softmax without a sink")
-    _unless(_has(program, n.Visible, n.Keep, n.TopK), "looks at all keys of a row")
+    _unless(_has(program, n.Visible, n.Keep, n.TopK, n.Running), "looks at all keys of a row")
     _unless(_reads(program, "keys"), "reads how many keys there are")
     inputs = {name: x.requires_grad_(x.is_floating_point()) for name, x in _inputs(program).items()}
     weights = torch.randn(SIZES.B, SIZES.H, SIZES.N)

@@ -50,17 +50,16 @@ from regard.lang.program import program
 from regard.lang.trace import Expr
 from regard.lang.weights import (
     dropout,
-    entmax,
     keep,
     linear,
     output,
     ratio,
     softmax,
-    sparsemax,
-    topk,
     weigh,
 )
 from regard.lang.weights import map as map_weights
+from regard.testing.ordered_programs import ORDERED
+from regard.testing.sparse_programs import SPARSE
 
 PROGRAMS: dict[str, AttentionProgram] = {}
 
@@ -388,30 +387,31 @@ def retention(pair):
 
 
 @_contract
-def entmax_per_head(pair):
-    alpha = 1.2 + sigmoid(parameter("alpha", per="head", init=init.normal(1.0)))
-    return entmax(_score(pair), alpha, where=_causal(pair))
+def gated_linear(pair):
+    """Forget by a gate of each token, over keys that are real; divide by the sum and a floor."""
+    gate = parameter("gate", per="head", init=init.constant(0.3))
+    kept = exp(gate * (query_feature("faded") - key_feature("fading")))
+    mixed = project(pair.k, parameter("mix", per=("channel", "channel"), init=init.normal(0.3)))
+    weight = dot(relu(pair.q), relu(mixed)) * kept
+    return ratio(weight, where=_causal(pair) & key_feature("real"), add=0.2, at_least=0.5)
 
 
 @_contract
-def sparsemax_window(pair):
-    return sparsemax(_score(pair), where=abs(pair.i - pair.j) < 9)
+def unlike_sums(pair):
+    """Add products of unlike decays, see all keys, and weigh them by numbers of either side."""
+    near = dot(pair.q, pair.k) * exp((pair.j - pair.i) / (40 + pair.head))
+    first = near - 0.3 * query_feature("tired") * key_feature("weight")
+    weights = ratio(first, softplus(key_feature("weight")), add=pair.head)
+    return weights * sigmoid(key_feature("weight")) / (1 + abs(query_feature("tired")))
 
 
-@_contract
-def best_keys(pair):
-    chosen = topk(_score(pair), 5, where=_causal(pair))
-    return softmax(_score(pair), where=chosen)
+for _sparse in SPARSE:
+    _contract(_sparse)
 
 
-@_contract
-def sparse_difference(pair):
-    """Let few keys compete at α 1.5, take those of α 2 away, and choose among what is chosen."""
-    some = topk(_score(pair), 9, where=_causal(pair))
-    few = topk(-dot(pair.k, pair.k), query_feature("count") + 4, where=some)
-    near = entmax(_score(pair) + 1 / pair.visible, 1.5, where=few, name="near")
-    far = entmax(0.5 * _score(pair), 2.0, where=pair.j <= pair.i + 2, name="far")
-    return dropout(near, scalar("p")) - 0.4 * far * sigmoid(_score(pair))
+# ── Sums over keys in order ───────────────────────────────────────────────────────────────────
+for _ordered in ORDERED:
+    _contract(_ordered)
 
 
 # ── The algebra of weights ────────────────────────────────────────────────────────────────────

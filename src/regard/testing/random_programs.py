@@ -140,7 +140,7 @@ class Maker:
         """Draw a real number, of moderate size."""
         if depth == 0:
             return self._number_leaf(sides)
-        made = self.pick("sum", "add", "mul", "smooth", "kink", "where", "leaf", "safe", "sum")
+        made = self.pick("sum", "add", "mul", "smooth", "kink", "where", "leaf", "safe", "running")
         if (
             made == "leaf"
             or (exact and made in ("smooth", "safe"))
@@ -157,6 +157,8 @@ class Maker:
         a = self.number(sides, depth - 1, exact)
         if made == "smooth":
             return self._smooth(a)
+        if made == "running":
+            return self._running(a, sides, depth, exact)
         b = self.number(sides, depth - 1, exact)
         return self.tame(self._combine(made, a, b, sides, depth), keep_exact=exact)
 
@@ -185,6 +187,15 @@ class Maker:
                 power = self.pick(2, 0.5, -1, 1.5)
                 return Part((0.5 + a.expr * a.expr) ** power, (0.5 + a.bound**2) ** 2 + 2, False)
         return Part(self.off_kink(a) % 1.5, 1.5, False)
+
+    def _running(self, a: Part, sides: str, depth: int, exact: bool) -> Part:
+        """Add up a number over keys; what does not vary over them is left as it is."""
+        if sides != "ij":
+            return a
+        where = self.condition(sides, depth - 1) if self.chance(2) else None
+        total = f.running_sum(a.expr, where, reverse=self.chance(2), exclusive=self.chance(2))
+        made = Part(total, a.bound * self.sizes.M, a.exact)
+        return self.tame(made, keep_exact=exact)
 
     def _kink(self, a: Part, b: Part) -> Part:
         x, y = self.off_kink(a), b.expr
@@ -332,9 +343,9 @@ class Maker:
     def term(self, depth: int) -> Expr:
         """Draw one term of weights."""
         where = self.condition("ij", depth) if self.chance(2) else None
-        self.in_score = True
         if self.chance(5):
             where = self._chosen(where)
+        self.in_score = True
         made = self.pick("softmax", "softmax", "weigh", "ratio", "exponentials", "linear", "entmax")
         match made:
             case "weigh":

@@ -156,7 +156,7 @@ def _conditions(root: n.Output) -> Iterator[tuple[n.Node, bool]]:
     """Yield what stands as a condition, with the truth value that lets a query see more."""
     stack: list[tuple[n.Node, bool]] = []
     for node in n.walk(root):
-        if isinstance(node, n.Term | n.TopK) and node.where is not None:
+        if isinstance(node, n.Term | n.TopK | n.Running) and node.where is not None:
             stack.append((node.where, True))
         elif isinstance(node, n.Call) and node.op == "where":
             stack.append((node.args[0], False))

@@ -118,7 +118,7 @@ def _drawable(parts: Parts) -> Parts:
 
 def _chooses_by_content(root: n.Output) -> bool:
     """Tell whether what is seen depends on q and k, which equal contents would not show."""
-    wheres = [x.where for x in n.walk(root.weights) if isinstance(x, n.Term | n.TopK)]
+    wheres = [x.where for x in n.walk(root.weights) if isinstance(x, n.Term | n.TopK | n.Running)]
     return any(isinstance(x, n.Vector | n.TopK) for where in wheres for x in n.walk(where))
 
 

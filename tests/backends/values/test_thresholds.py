@@ -127,3 +127,21 @@ def test_kernels_refuse_more_choices_than_they_have_room_for():
     assert found.shape == (2, 2, 33, 8)
     with pytest.raises(rg.UnsupportedError, match=reason):
         rg.attend(many, *qkv(), backend="cpu")
+
+
+def test_scores_that_read_running_sums_are_ranked_in_tiles():
+    @rg.program
+    def ordered(pair):
+        score = rg.dot(pair.q, pair.k)
+        total = rg.running_sum(rg.sigmoid(score), where=pair.j <= pair.i)
+        return rg.entmax(total - score, 1.5, where=rg.topk(score + 0.3 * total, 20))
+
+    given = [x.requires_grad_() for x in qkv()]
+    received = torch.randn(2, 2, 33, 8, dtype=torch.float64)
+    with force_tile(8, 16):
+        found = rg.attend(ordered, *given, backend="tiled")
+        slopes = torch.autograd.grad(found, given, received)
+    expected = rg.attend(ordered, *given, backend="reference")
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+    for one, other in zip(slopes, torch.autograd.grad(expected, given, received), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)

@@ -56,6 +56,62 @@ def test_whoever_reads_keys_is_named():
     ]  # fmt: skip
 
 
+def running(seen, **options):
+    def program(p):
+        total = rg.running_sum(rg.exp(score_of(p)), where=seen(p), **options)
+        return rg.softmax(score_of(p) - total, where=p.j <= p.i)
+
+    return program
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_running_sum_reads_what_its_own_where_admits(reverse):
+    assert proves("causal", running(lambda p: p.j <= p.i, reverse=reverse))
+    assert not proves("causal", running(lambda p: p.j <= p.i + 1, reverse=reverse))
+    assert not proves("causal", running(lambda p: None, reverse=reverse))
+    assert not proves("window", running(lambda p: p.j <= p.i, reverse=reverse))
+    real = rg.program(running(lambda p: rg.key_feature("real") & (p.j <= p.i)))
+    (read, _) = find_reads(real.root)
+    assert read.reader == "rg.running_sum"
+
+
+def test_a_running_sum_is_blind_to_padding_that_its_where_hides():
+    def blind(p, own):
+        real = rg.key_feature("real")
+        total = rg.running_sum(p.i * 1.0 + rg.key_feature("f"), where=real if own else None)
+        return rg.softmax(score_of(p) + total, where=real)
+
+    assert proves("padding-blind by real", lambda p: blind(p, own=True))
+    assert not proves("padding-blind by real", lambda p: blind(p, own=False))
+
+
+def test_a_running_sum_depends_on_the_order_of_keys():
+    ordered = prove(
+        root_of(lambda p: rg.softmax(rg.running_sum(score_of(p)))),
+        Contract("permutation-equivariant"),
+    )
+    assert not ordered.proved
+    assert ordered.reason == "rg.running_sum adds up keys in their order"
+
+
+def test_a_running_sum_that_may_be_infinite_hides_keys_behind_it():
+    def hiding(p, infinite):
+        fallen = rg.running_sum(rg.where(p.j == 0, -math.inf if infinite else -1.0, 0.0))
+        return rg.softmax(fallen, where=p.i >= 0)
+
+    assert proves("never empty", lambda p: hiding(p, infinite=False))
+    assert not proves("never empty", lambda p: hiding(p, infinite=True))
+
+
+def test_a_condition_on_a_running_sum_is_not_the_same_at_every_key():
+    # Were the sum the same at all keys, one of both programs would see none of them.
+    def either(p):
+        few = rg.running_sum(1) > 1
+        return rg.softmax(score_of(p), where=(few & (p.j == 0)) | (~few & (p.j == p.i)))
+
+    assert not proves("never empty", either)
+
+
 def test_a_count_of_what_a_score_hides_is_a_read():
     def hidden(p):
         return rg.where(p.j <= p.i, score_of(p), -math.inf)

@@ -263,3 +263,39 @@ def xpos(q, k, v, base=512, smooth=0.4):
     step = torch.arange(q.shape[-2], dtype=q.dtype)[:, None] / base
     scores = scores_of(rotated(q) * zeta**step, rotated(k) * zeta**-step) / math.sqrt(width)
     return torch.softmax(scores.masked_fill(future(q, k), -math.inf), -1) @ v
+
+
+def stick_breaking(q, k, v):
+    """Tan et al. 2024, arXiv 2410.17980, equation 3: each key, from the nearest, breaks off β."""
+    share = torch.sigmoid(scores_of(q, k) / math.sqrt(q.shape[-1]))
+    rows = []
+    for i in range(q.shape[-2]):
+        left, row = torch.ones_like(share[..., 0, 0]), torch.zeros_like(v[..., 0, :])
+        for j in reversed(range(i)):
+            row = row + (share[..., i, j] * left)[..., None] * v[..., j, :]
+            left = left * (1 - share[..., i, j])
+        rows.append(row)
+    return torch.stack(rows, -2)
+
+
+def contextual_positions(q, k, v, places):
+    """Golovneva et al. 2024, CoPE, arXiv 2405.18719, equations 4 to 6: p_ij = Σ_{k=j}^i g_ik."""
+    scores = scores_of(q, k) / math.sqrt(q.shape[-1])
+    gates = torch.sigmoid(scores) * ~future(q, k)
+    position = torch.stack([gates[..., j:].sum(-1) for j in range(k.shape[-2])], -1)
+    position = position.clamp(max=places.shape[0] - 1)
+    below, above = position.floor(), position.ceil()
+    near = q @ places.mT
+    low, high = near.gather(-1, below.long()), near.gather(-1, above.long())
+    biased = scores + (1 - (position - below)) * low + (position - below) * high
+    return torch.softmax(biased.masked_fill(future(q, k), -math.inf), -1) @ v
+
+
+def forgetting(q, k, v, gate):
+    """Lin et al. 2025, FoX, arXiv 2503.02130, equation 4: D_ij = Σ_{j < l ≤ i} log f_l."""
+    log_f = torch.log(torch.sigmoid(gate))
+    size = q.shape[-2]
+    rows = [[log_f[..., j + 1 : i + 1].sum(-1) for j in range(size)] for i in range(size)]
+    faded = torch.stack([torch.stack(row, -1) for row in rows], -2)
+    scores = scores_of(q, k) / math.sqrt(q.shape[-1]) + faded
+    return torch.softmax(scores.masked_fill(future(q, k), -math.inf), -1) @ v

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import regard as rg
+from regard.backends.tiled.kernel import force_tile
 from regard.testing.accuracy import largest, worst_error
 from regard.testing.contract import run_both
 from regard.testing.inputs import Sizes, make_inputs
@@ -154,6 +155,17 @@ def extrapolating(pair):
     return rg.softmax(rg.dot(query, key) / rg.sqrt(pair.width), where=pair.j <= pair.i)
 
 
+@case("contextual_positions")
+def positions_by_gates(pair):
+    seen = pair.j <= pair.i
+    place = rg.running_sum(rg.sigmoid(score(pair)), where=seen, reverse=True)
+    place = rg.min(place, 4)
+    row, places = rg.floor(place), rg.table("places", per=(5, "channel"))
+    low, high = rg.dot(pair.q, places[row]), rg.dot(pair.q, places[rg.min(row + 1, 4)])
+    part = place - row
+    return rg.softmax(score(pair) + (1 - part) * low + part * high, where=seen)
+
+
 for _name, _formula in {
     "scaled_dot_product": formulas.scaled_dot_product,
     "alibi": formulas.alibi,
@@ -165,6 +177,8 @@ for _name, _formula in {
     "softmax_one": formulas.softmax_one,
     "softpick": formulas.softpick,
     "elu_features": formulas.elu_features,
+    "stick_breaking": formulas.stick_breaking,
+    "forget_gate": formulas.forgetting,
 }.items():
     CASES[f"contract {_name}"] = (PROGRAMS[_name], _formula)
 
@@ -196,8 +210,22 @@ RUNS = [
 ] + [(name, "cpu") for name in CHOSEN]
 
 
+ORDERED = {"contract stick_breaking", "contract forget_gate", "positions_by_gates"}
+
+
 @pytest.mark.parametrize(("name", "backend"), RUNS)
 def test_program_says_what_the_paper_says(name, backend):
+    check_formula(name, backend)
+
+
+@pytest.mark.parametrize("tile", [(4, 2), (3, 5), (9, 4)])
+@pytest.mark.parametrize("name", sorted(ORDERED))
+def test_program_over_ordered_keys_says_so_in_small_tiles(name, tile):
+    with force_tile(*tile):
+        check_formula(name, "tiled")
+
+
+def check_formula(name, backend):
     program, formula = CASES[name]
     inputs = make_inputs(program.root, SIZES, torch.float64, seed=3)
     inputs = {name: x.double() if x.is_floating_point() else x for name, x in inputs.items()}

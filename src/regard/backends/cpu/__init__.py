@@ -12,6 +12,7 @@ from regard.backends.cpu.facts import find_facts
 from regard.backends.cpu.forward import run_forward
 from regard.backends.cpu.kernel import Kernel, compile_kernel
 from regard.errors import UnsupportedError
+from regard.ir import nodes as n
 from regard.ir.bound import Bound
 
 
@@ -34,6 +35,8 @@ class CpuBackend:
             return f"it makes kernels for CPUs, and q is on {request.device}"
         if "weights" in request.observe:
             return "its kernels never hold dense weights"
+        if any(isinstance(node, n.Running) for node in n.walk(request.root)):
+            return "a running sum over keys needs ordered keys, and its kernels take them in parts"
         compiler = find_compiler()
         if isinstance(compiler, str):
             return compiler

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from regard.backends.tiled.forward import Saved, Sweep, query_exists
 from regard.backends.tiled.kernel import Kernel
-from regard.backends.values.evaluate import Evaluator
 from regard.backends.values.normalisers import spent_by_normalisers
 from regard.backends.values.totals import Totals
 from regard.ir import nodes as n
@@ -34,6 +33,7 @@ def run_backward(
     """
     # The ranges are those of forward, whose row values these are.
     sweep = Sweep(kernel, bound, saved[0, "summed"].shape[2])
+    sweep.weights_grad = grads.get("weights")
     totals = Totals(kernel.request.wanted, bound)
     i1 = 0
     for _, ranges in groupby(saved.items(), key=lambda item: item[0][0]):
@@ -45,10 +45,9 @@ def run_backward(
         rows["do"] = _summed_adjoint(sweep, i0, i1, rows, grads["output"], totals, query)
         _normaliser_adjoints(sweep, i0, i1, rows, grads, summed, query)
         _row_adjoints(sweep, i0, i1, rows, grads, totals, query)
-        for at in sweep.tiles(i0, i1, {}, query):
+        for at in sweep.tiles(i0, i1, {}, query, added=True):
             at.holes.update(rows)
             sweep.see(at)
-            _place_weights_grad(at, grads)
             totals.add(kernel.adjoints.pairs, at)
     return totals.finished()
 
@@ -57,12 +56,6 @@ def _rows_of(grad: Tensor, i0: int, i1: int) -> Tensor:
     """Place rows of (B, H, N) or (B, H, N, E) as a 5-D value."""
     rows = grad[:, :, i0:i1]
     return rows.unsqueeze(3) if rows.dim() == 4 else rows[..., None, None]
-
-
-def _place_weights_grad(at: Evaluator, grads: dict[str, Tensor]) -> None:
-    if "weights" in grads:
-        tile = at.tile
-        at.holes["gw"] = grads["weights"][:, :, tile.i0 : tile.i1, tile.j0 : tile.j1].unsqueeze(-1)
 
 
 def _summed_adjoint(
@@ -98,7 +91,6 @@ def _normaliser_adjoints(
     for at in sweep.tiles(i0, i1, {}, query) if inverses else ():
         at.holes.update(rows)
         sweep.see(at)
-        _place_weights_grad(at, grads)
         for name, value in inverses.items():
             rows[name] = rows[name] + at.real(value)
     rows |= spent_by_normalisers(lowered, rows)

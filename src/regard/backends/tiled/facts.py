@@ -20,6 +20,7 @@ from regard.passes.split_pairs import row_kind
 
 # Whether a score is above -inf, and whether the pair is seen as well.
 _PER_SCORE = 2.0
+_COSTING = (n.Call, n.Gather, n.Keep, n.Running)
 
 
 def find_facts(kernel: Kernel, bound: Bound) -> Facts:
@@ -64,9 +65,13 @@ def _count_work(kernel: Kernel, bound: Bound, plan: BlockPlan | None) -> Work:
     sums += kernel.row_sums.values()
     masks = [term.where for term in lowered.terms if term.where is not None]
     single = bound.keys <= kernel.tile[1]
+    running = [x for x in n.walk(*sums, kernel.summed) if isinstance(x, n.Running)]
     sweeps = (
         [[*sums, *masks, kernel.summed]] if single else [[*sums, *masks], [*masks, kernel.summed]]
     )
+    if running and not single:
+        # What tiles carry over is found by sweeps of its own.
+        sweeps.append([node.body for node in running])
     if kernel.wanted:
         if not lowered.single and kernel.adjoints.inverses:
             sweeps.append([*masks, *kernel.adjoints.inverses.values()])
@@ -109,7 +114,7 @@ def _cost(node: n.Node, bound: Bound) -> Work:
         multiplied = len({axes_of(factor) for factor in factors}) > 1
         done = Work(products=size) if multiplied else Work(operations=size)
         return done + Work(pieces=1.0)
-    if row_kind(node) is not None or not isinstance(node, n.Call | n.Gather | n.Keep):
+    if row_kind(node) is not None or not isinstance(node, _COSTING):
         return Work()
     one, axes = count_scalar(node), axes_of(node)
     size = _channels(node, bound) if "c" in axes else 1.0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from regard.backends.tiled.kernel import Kernel, key_ranges, plan_tiles, query_ranges
+from regard.backends.tiled.running import Carries
 from regard.backends.tiled.thresholds import choose_columns, find_thresholds
 from regard.backends.values.blocks import EMPTY, MIXED
 from regard.backends.values.evaluate import Cache, Evaluator
@@ -36,13 +37,21 @@ class Sweep:
     def __init__(self, kernel: Kernel, bound: Bound, rows: int) -> None:
         self.kernel, self.bound, self.rows = kernel, bound, rows
         self.plans = plan_tiles(kernel, bound, rows)
+        self.weights_grad: Tensor | None = None
         self.key_caches: dict[int, dict] = {}
+        self.carries = Carries(kernel, bound, rows, self.visit, self.see)
         self.call_holes = {
             name: self._key_max(node.rows) for name, node in kernel.key_maxima.items()
         }
 
     def tiles(
-        self, i0: int, i1: int, holes: dict[str, Tensor], query: dict, hidden: bool = False
+        self,
+        i0: int,
+        i1: int,
+        holes: dict[str, Tensor],
+        query: dict,
+        hidden: bool = False,
+        added: bool = False,
     ) -> Iterator[Evaluator]:
         """Yield an evaluator for each key range, keeping what key rows allow to keep.
 
@@ -52,6 +61,7 @@ class Sweep:
             holes: Values of holes.
             query: Values kept for these query rows.
             hidden: Whether tiles that no term sees are visited too; at least one tile always is.
+            added: Whether tiles that running sums add up are visited too.
 
         Yields:
             Evaluators.
@@ -59,11 +69,36 @@ class Sweep:
         ranges = list(key_ranges(self.kernel, self.bound))
         if self.plans is not None and not hidden:
             seen = zip(*(plan[i0 // self.rows] for plan in self.plans), strict=True)
-            some = [at for at, codes in zip(ranges, seen, strict=True) if any(codes)]
+            more = self.carries.adding(i0) if added else ()
+            some = [at for at, codes in zip(ranges, seen, strict=True) if any(codes) or at in more]
             ranges = some or ranges[:1]
+        yield from self.visit(i0, i1, ranges, holes, query)
+
+    def visit(
+        self,
+        i0: int,
+        i1: int,
+        ranges: list[tuple[int, int]],
+        holes: dict[str, Tensor],
+        query: dict,
+    ) -> Iterator[Evaluator]:
+        """Yield an evaluator for each of some key ranges.
+
+        Args:
+            i0: The first query row.
+            i1: The row after the last.
+            ranges: The key ranges.
+            holes: Values of holes.
+            query: Values kept for these query rows.
+
+        Yields:
+            Evaluators.
+        """
         for j0, j1 in ranges:
             cache = Cache(query, self.key_caches.setdefault(j0, {}), {})
-            yield Evaluator(self.bound, Tile(i0, i1, j0, j1), holes, cache)
+            at = Evaluator(self.bound, Tile(i0, i1, j0, j1), holes, cache)
+            at.carry = self.carries
+            yield at
 
     def admitted(self, at: Evaluator, which: int) -> Tensor:
         """Return whether pairs of a tile exist and a term's `where` admits them, (.., i, j, 1)."""
@@ -79,7 +114,13 @@ class Sweep:
         return found if term.where is None else found & at.condition(term.where)
 
     def see(self, at: Evaluator) -> None:
-        """Put every term's "seen" into the evaluator's holes for this tile."""
+        """Put every term's "seen" into the evaluator's holes for this tile.
+
+        In a gradient what the dense weights receive, if they are observed, is put there too.
+        """
+        if self.weights_grad is not None:
+            rows, keys = slice(at.tile.i0, at.tile.i1), slice(at.tile.j0, at.tile.j1)
+            at.holes["gw"] = self.weights_grad[:, :, rows, keys].unsqueeze(-1)
         for which, term in enumerate(self.kernel.lowered.terms):
             seen = self.admitted(at, which)
             if term.score is not None:

@@ -33,6 +33,17 @@ class Swept(Protocol):
         """Return whether pairs of a tile exist and a term's `where` admits them."""
         ...
 
+    def visit(
+        self,
+        i0: int,
+        i1: int,
+        ranges: list[tuple[int, int]],
+        holes: dict[str, Tensor],
+        query: dict,
+    ) -> Iterator[Evaluator]:
+        """Yield an evaluator for each of some key ranges."""
+        ...
+
 
 def choose_columns(sweep: Swept, i0: int, i1: int, rows: dict[str, Tensor]) -> None:
     """Find the keys of each choice in a range of query rows: "columns:0", (B, H, rows, k, 1).
@@ -116,10 +127,9 @@ def _whole_rows(
         }
         query: dict = {}
         parts = []
-        for j0, j1 in key_ranges(sweep.kernel, bound):
-            at = Evaluator(bound, Tile(a, b, j0, j1), dict(holes), Cache(query, {}, {}))
+        for at in sweep.visit(a, b, list(key_ranges(sweep.kernel, bound)), dict(holes), query):
             value, seen = at.real(score), admitted(at)
-            shape = (bound.batch, bound.heads, b - a, j1 - j0, 1)
+            shape = (bound.batch, bound.heads, b - a, at.sizes["j"], 1)
             hidden = value if seen is None else torch.where(seen, value, -torch.inf)
             parts.append(hidden.expand(shape))
         at = Evaluator(bound, Tile(a, b, 0, 0), holes, Cache(query, {}, {}))

@@ -4,6 +4,7 @@ Leaves to others: loading and collecting tensors (`layout`), sums of products (`
 which expressions are needed (`forward`, `backward`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from regard.backends.values import layout
 from regard.backends.values.contract import sum_product
+from regard.backends.values.running import add_up
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
 from regard.ir.operators import OPERATORS
@@ -28,7 +30,9 @@ def constant(
 ) -> Tensor:
     """Return a 5-D constant; `kind` keeps 1, 1.0 and True apart."""
     chosen = {bool: torch.bool, int: torch.int64, float: dtype}[kind]
-    return torch.full((1, 1, 1, 1, 1), value, dtype=chosen, device=device)
+    # One made in inference mode could not be kept for a gradient later.
+    with torch.inference_mode(False):
+        return torch.full((1, 1, 1, 1, 1), value, dtype=chosen, device=device)
 
 
 @dataclass
@@ -76,6 +80,8 @@ class Evaluator:
         self, bound: Bound, tile: layout.Tile, holes: dict[str, Tensor], cache: Cache
     ) -> None:
         self.bound, self.tile, self.holes, self.cache = bound, tile, holes, cache
+        # What other key rows add to a running sum here; None if the tile has all key rows.
+        self.carry: Callable[[n.Running, Evaluator], Tensor | None] = lambda node, at: None
         self.sizes = {
             "b": bound.batch,
             "h": bound.heads,
@@ -119,6 +125,13 @@ class Evaluator:
                 found = part if found is None else found & part
         return found
 
+    def added(self, node: n.Running) -> Tensor:
+        """Return what each pair of the tile adds to a running sum, 5-D; 0 where it is hidden."""
+        value, exists = self.number(node.body), self.exists()
+        value = value if exists is None else torch.where(exists, value, 0)
+        value = value if node.where is None else torch.where(self.condition(node.where), value, 0)
+        return value.expand(*value.shape[:3], self.sizes["j"], 1)
+
     def _evaluate(self, node: n.Node) -> Tensor:
         match node:
             case n.Const():
@@ -140,6 +153,9 @@ class Evaluator:
                 )
             case n.Keep():
                 return self._keep(node)
+            case n.Running():
+                own, carry = add_up(self.added(node), node), self.carry(node, self)
+                return own if carry is None else carry + own
             case _:
                 return self._row(node)
 
@@ -156,11 +172,9 @@ class Evaluator:
         bound, tile, device = self.bound, self.tile, self.bound.q.device
         match name:
             case "i":
-                return bound.query_positions[:, tile.i0 : tile.i1].view(
-                    -1, 1, self.sizes["i"], 1, 1
-                )
+                return bound.query_positions[:, None, tile.i0 : tile.i1, None, None]
             case "j":
-                return bound.key_positions[:, tile.j0 : tile.j1].view(-1, 1, 1, self.sizes["j"], 1)
+                return bound.key_positions[:, None, None, tile.j0 : tile.j1, None]
             case "row_i":
                 return torch.arange(tile.i0, tile.i1, device=device).view(1, 1, -1, 1, 1)
             case "row_j":
@@ -326,7 +340,7 @@ def project(rows: Tensor, matrix: Tensor) -> Tensor:
     dtype = torch.promote_types(rows.dtype, matrix.dtype)
     shape = rows.shape
     flat = rows.to(dtype).flatten(2, 3) @ matrix.to(dtype)
-    return flat.view(shape[0], -1, shape[2], shape[3], matrix.shape[-1])
+    return flat.view(*flat.shape[:2], shape[2], shape[3], matrix.shape[-1])
 
 
 def outer(rows: Tensor, adjoint: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def why_hidden_by_data(condition: n.Node, bound: Bound) -> str | None:
 
 def _reads(node: n.Node) -> bool:
     """Tell whether a node may differ from pair to pair, or from call to call."""
-    return isinstance(node, (*_DATA, n.Keep, n.TopK, n.Hole)) or (
+    return isinstance(node, (*_DATA, n.Keep, n.TopK, n.Running, n.Hole)) or (
         isinstance(node, n.Index) and node.name in _PAIR
     )
 

@@ -1,4 +1,4 @@
-"""How sums over channels and operations on rows are written.
+"""How sums over channels, running sums and operations on rows are written.
 
 Leaves to others: scalar operators (`scalars`) and weights (`weights`).
 """
@@ -63,11 +63,17 @@ def _key_max(writer: Writer, node: n.KeyMax, channel: bool) -> Piece:
     return writer.apply("max", "j", [writer.plain(node.rows, channel)])
 
 
+def _running(writer: Writer, node: n.Running, channel: bool) -> Piece:
+    words = [word for word in ("reverse", "exclusive") if getattr(node, word)]
+    args = [writer.plain(node.body), *map(writer.notation.word, words)]
+    return writer.apply("running", "j", args, node.where)
+
+
 def _widen(writer: Writer, node: n.Widen, channel: bool) -> Piece:
     return writer.write(node.rows, channel)
 
 
 ROWS: dict[type[n.Node], Write] = {
     n.Reduce: _reduce, n.Rotate: _rotate, n.Slice: _slice, n.Project: _project,
-    n.Unproject: _project, n.KeyMax: _key_max, n.Widen: _widen,
+    n.Unproject: _project, n.KeyMax: _key_max, n.Running: _running, n.Widen: _widen,
 }  # fmt: skip

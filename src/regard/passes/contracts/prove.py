@@ -147,6 +147,8 @@ def _no_order(root: n.Output, _: Contract) -> tuple[bool, str]:
             return False, f"pair.{node.fields()[0]} is read"
         if isinstance(node, n.TopK):
             return False, "of equal scores rg.topk takes those of the lower j"
+        if isinstance(node, n.Running):
+            return False, "rg.running_sum adds up keys in their order"
     return True, "no position is read"
 
 
@@ -219,7 +221,7 @@ def _at(condition: n.Node, key: tuple[n.Node, n.Node], number: int) -> n.Node:
 
 
 def _is_data(node: n.Node) -> bool:
-    return isinstance(node, n.TopK | n.Keep) or not list(n.children(node))
+    return isinstance(node, n.TopK | n.Running | n.Keep) or not list(n.children(node))
 
 
 _RULES = {

@@ -55,6 +55,9 @@ def find_reads(root: n.Output) -> list[Read]:
                 found.append(Read(_reaching(node), "rg.topk"))
             case n.KeyMax():
                 found.append(Read(ALL, "rg.max_over_keys"))
+            case n.Running():
+                # At a pair that its own `where` admits, whichever sum the key then is part of.
+                found.append(Read(node.where or ALL, "rg.running_sum"))
             case n.Index(name="keys"):
                 found.append(Read(ALL, "pair.keys, which counts every key"))
     return found
@@ -128,6 +131,9 @@ def _hidden_at(
         return _or(here, _when(negated(condition), found[no]))
     if certain:
         return _NONE
+    if isinstance(node, n.Running):
+        # What is infinite at one key is so in the sums of others.
+        return found[node.body] if found[node.body] is _NONE else ALL
     if isinstance(node, n.Call) and _has_poles(node, bounds):
         return ALL
     return _any([found[child] for child in n.children(node)])

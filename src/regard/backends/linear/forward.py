@@ -1,0 +1,166 @@
+"""A call of a linear program, part by part, so that its numbers stay in the processor's cache.
+
+Leaves to others: one part (`kernel`), gradients (`backward`).
+"""
+
+import torch
+from torch import Tensor
+
+from regard.backends.linear.kernel import (
+    Kernel,
+    Memory,
+    attend_causally,
+    empty_memory,
+    read_memory,
+    remember_keys,
+)
+from regard.backends.linear.rows import refuse_infinite
+from regard.backends.linear.sums import CHUNK, State
+from regard.backends.values.layout import Tile
+from regard.ir.bound import Bound
+
+# Numbers of a part's rows of one kind, and its fewest rows: each part keeps a state for backward.
+_NUMBERS, _FEWEST = 1 << 18, 4 * CHUNK
+
+
+def part_size(bound: Bound) -> int:
+    """Return how many rows a part has.
+
+    Args:
+        bound: The call.
+
+    Returns:
+        A multiple of a chunk.
+    """
+    width = max(bound.q.shape[-1], bound.tensors["v"].shape[-1], 1)
+    rows = _NUMBERS // max(1, bound.batch * bound.heads * width)
+    return max(_FEWEST, rows // CHUNK * CHUNK)
+
+
+def spans(count: int, size: int) -> list[tuple[int, int]]:
+    """Return ranges of rows, in order.
+
+    Args:
+        count: How many rows.
+        size: The most of a range.
+
+    Returns:
+        First rows, and rows after the last.
+    """
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def causal_tiles(bound: Bound) -> list[Tile]:
+    """Return the parts of a causal call: as many keys as queries, where there are.
+
+    Args:
+        bound: The call.
+
+    Returns:
+        The tiles, in order.
+    """
+    size, keys = part_size(bound), bound.keys
+    return [Tile(a, b, min(a, keys), min(b, keys)) for a, b in spans(bound.queries, size)]
+
+
+def query_tiles(bound: Bound) -> list[Tile]:
+    """Return the parts of a call's queries."""
+    return [Tile(a, b, 0, 0) for a, b in spans(bound.queries, part_size(bound))]
+
+
+def key_tiles(bound: Bound) -> list[Tile]:
+    """Return the parts of a call's keys."""
+    return [Tile(0, 0, a, b) for a, b in spans(bound.keys, part_size(bound))]
+
+
+def refuse_hidden_infinities(kernel: Kernel, bound: Bound) -> None:
+    """Refuse rows that are not finite where some pairs are hidden.
+
+    Args:
+        kernel: The program.
+        bound: The call.
+
+    Raises:
+        Declined: If a vector or feature holds NaN or infinity.
+    """
+    program = kernel.program
+    hides = program.causal or program.keys is not None or program.queries is not None
+    if hides or bound.key_lengths is not None or bound.query_lengths is not None:
+        refuse_infinite(kernel.part(bound, Tile(0, bound.queries, 0, bound.keys)))
+
+
+def run_forward(kernel: Kernel, bound: Bound) -> tuple[Tensor, list[Memory]]:
+    """Run a call.
+
+    Args:
+        kernel: The program.
+        bound: The call.
+
+    Returns:
+        The output (B, H, N, E); and the memory before each part, or, if the program is not causal,
+        that of all keys.
+
+    Raises:
+        Declined: If the call's numbers cannot be carried by a state.
+    """
+    program = kernel.program
+    refuse_hidden_infinities(kernel, bound)
+    memory = empty_memory(kernel, kernel.part(bound, Tile(0, 0, 0, 0)))
+    if program.causal:
+        outputs, memories = continue_causally(kernel, bound, memory)
+        return outputs, memories[:-1]
+    for tile in key_tiles(bound):
+        memory = remember_keys(kernel, kernel.part(bound, tile), memory)
+    outputs = [read_memory(kernel, kernel.part(bound, tile), memory) for tile in query_tiles(bound)]
+    return _one(outputs, kernel, bound, memory), [memory]
+
+
+def continue_causally(kernel: Kernel, bound: Bound, memory: Memory) -> tuple[Tensor, list[Memory]]:
+    """Run a causal call behind keys that a memory holds.
+
+    Args:
+        kernel: The program.
+        bound: The call.
+        memory: The memory.
+
+    Returns:
+        The output, and the memories before each part and after the last.
+    """
+    outputs, memories = [], [memory]
+    for tile in causal_tiles(bound):
+        output, memory = attend_causally(kernel, kernel.part(bound, tile), memory)
+        outputs.append(output)
+        memories.append(memory)
+    return _one(outputs, kernel, bound, memory), memories
+
+
+def _one(outputs: list[Tensor], kernel: Kernel, bound: Bound, memory: Memory) -> Tensor:
+    """Return the parts' outputs as one."""
+    if not outputs:
+        return read_memory(kernel, kernel.part(bound, Tile(0, 0, 0, 0)), memory)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+
+
+_PARTS = ("sums", "totals", "largest")
+
+
+def pack(memories: list[Memory]) -> dict[str, Tensor]:
+    """Return memories as tensors by name."""
+    found = {"seen": torch.stack([memory.seen for memory in memories])} if memories else {}
+    for number, states in enumerate(zip(*(memory.states for memory in memories), strict=True)):
+        for name in _PARTS:
+            held = [getattr(state, name) for state in states]
+            if held[0] is not None:
+                found[f"{name} {number}"] = torch.stack(held)
+    return found
+
+
+def unpack(saved: dict[str, Tensor], at: int) -> Memory:
+    """Return one of the memories that were packed."""
+    states = []
+    for number in range(sum(name.startswith("sums") for name in saved)):
+        held = (saved.get(f"{name} {number}") for name in _PARTS)
+        sums, *rest = (None if one is None else one[at] for one in held)
+        assert sums is not None
+        states.append(State(sums, *rest))
+    return Memory(tuple(states), saved["seen"][at])
