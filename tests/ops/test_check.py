@@ -211,10 +211,44 @@ OPTIONS = [
     (dict(backend="tilled"), "there is no backend 'tilled'; did you mean 'tiled'? known: auto, "),
     (dict(backend=None), "there is no backend 'None'; "),
     (dict(observe="lse"), "observe takes a list of names, e.g. observe=[\"lse\"]; found 'lse'"),
-    (dict(observe=["lsf"]), "'lsf' cannot be observed; did you mean 'lse'? known: entropy, lse, "),
+    (dict(observe=["lsf"]), "'lsf' cannot be observed; did you mean 'lse'? known: distance, "),
     (
         dict(observe=["lse:b"]),
         "'lse:b': no softmax of the program is named 'b'; known: a",
+    ),
+    (dict(observe=["top:0"]), "'top:0' needs a number of keys from 1 to 4096, as in top:8"),
+    (dict(observe=["top"]), "'top' needs a number of keys from 1 to 4096, as in top:8"),
+    (
+        dict(observe=["map:64"]),
+        "'map:64' needs two sizes from 1 to 4096, as in map:64x64",
+    ),
+    (
+        dict(observe=["mass:4:kind"]),
+        "'mass:4:kind' names no feature of keys; write mass:kind, or mass:kind:4",
+    ),
+    (
+        dict(observe=["mass:kind:x"], kind=torch.zeros(7, dtype=torch.int64)),
+        "'mass:kind:x' needs a number of classes from 1 to 4096, as in mass:kind:4",
+    ),
+    (
+        dict(observe=["mass:kind"]),
+        "what is observed reads the feature 'kind', which was not given; pass kind=…",
+    ),
+    (
+        dict(observe=["mass:kind"], kind=torch.zeros(7, dtype=torch.int64)),
+        "'mass:kind': 'kind' has dtype torch.int64; write mass:kind:4 if it tells 4 classes",
+    ),
+    (
+        dict(observe=["mass:kind:4"], kind=torch.zeros(7)),
+        "'mass:kind:4': 'kind' has dtype torch.float32; write mass:kind",
+    ),
+    (
+        dict(observe=["mass:kind:4"], kind=torch.zeros(6, dtype=torch.int64)),
+        "'kind' has shape (6,), which does not broadcast to (2, 2, 7)",
+    ),
+    (
+        dict(observe=["mass:q:4"]),
+        "what is observed reads 'q' as a feature of keys, which it is not in the program; ",
     ),
     (dict(observe=["sink"]), "'sink' belongs to a softmax with a sink; the program has none"),
     (dict(seed=1.5), "seed must be a whole number, or None to draw nothing; found 1.5"),

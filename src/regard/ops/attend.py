@@ -13,6 +13,7 @@ from torch import Tensor
 from regard.ir.program import AttentionProgram
 from regard.ops.bind import Options, Rows
 from regard.ops.compile import attend_in_trace
+from regard.ops.observe import finish, packed
 from regard.ops.prepare import check_options, prepare
 from regard.ops.run import run
 
@@ -49,9 +50,9 @@ def attend(
         key_lengths: How many key rows exist, (B,); later rows are as if absent.
         first_head: The number of head 0 of these tensors in the whole layer.
         total_heads: How many heads the whole layer has; H unless given.
-        observe: What to return beside the output: "lse", "max", "entropy", "sink" (each (B, H, N),
-            of the program's softmax, or of the one named as in "lse:a") and "weights" (B, H, N, M),
-            the final weights before dropout, at the cost of a dense tensor.
+        observe: What to return beside the output: "lse", "max", "sink",
+            "entropy", "mass", "distance", "variance", each (B, H, N), "mass:FEATURE", "received",
+            "top:8", "map:64x64"; "weights" is the dense tensor (B, H, N, M).
         backend: "auto", or "linear", "sdpa", "cpu", "tiled", "reference".
         seed: What random booleans (dropout, keep) are drawn from; None draws none.
         **named_inputs: The program's parameters (from their initialisers unless given), tables,
@@ -76,4 +77,5 @@ def attend(
     found = run(kind, bound)
     if not observe:
         return found["output"]
-    return found["output"], {given: found[full] for given, full in kind.names.items()}
+    seen = finish(kind.observed, found, bound)
+    return found["output"], {given: packed(values) for given, values in seen.items()}

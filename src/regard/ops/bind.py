@@ -13,7 +13,9 @@ from torch import Tensor
 from regard.errors import InputError
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
+from regard.ir.observed import made_feature
 from regard.ops.check import Facts
+from regard.ops.observe import bin_of
 from regard.ops.parameters import initial_tensor
 
 Rows = int | Tensor | Sequence[int] | None
@@ -78,7 +80,7 @@ def bind(facts: Facts, tensors: dict[str, Tensor], options: Options) -> Bound:
     for name, shape in facts.stretched.items():
         tensors[name] = tensors[name].view(shape)
     for name in facts.absent:
-        tensors[name] = _default(facts, name, facts.inputs[name], q.dtype).to(device)
+        tensors[name] = _default(facts, name, facts.inputs[name], tensors).to(device)
     offset, given = options.query_offset, options.query_positions
     if given is None:
         query_positions = _offset_positions(offset, sizes, device)
@@ -116,7 +118,9 @@ def _many(size: int, device: torch.device) -> Tensor:
         return torch.arange(size, device=device).view(1, -1)
 
 
-def _default(facts: Facts, name: str, leaf: n.Node, dtype: torch.dtype) -> Tensor:
+def _default(facts: Facts, name: str, leaf: n.Node, tensors: dict[str, Tensor]) -> Tensor:
+    if isinstance(leaf, n.Feature):
+        return _made(leaf.name, tensors)
     if isinstance(leaf, n.Array):
         shape = facts.shapes[name]
         if None in shape:
@@ -125,7 +129,18 @@ def _default(facts: Facts, name: str, leaf: n.Node, dtype: torch.dtype) -> Tenso
             )
         return initial_tensor(leaf, tuple(size for size in shape if size is not None))
     assert isinstance(leaf, n.Scalar) and leaf.default is not None
-    return torch.tensor(leaf.default, dtype=_number_dtype(dtype))
+    return torch.tensor(leaf.default, dtype=_number_dtype(tensors["q"].dtype))
+
+
+def _made(name: str, tensors: dict[str, Tensor]) -> Tensor:
+    """Return a feature of keys that the call makes itself for what is observed."""
+    found = made_feature(name)
+    assert found is not None, name
+    kind, rest = found
+    if kind == "bins":
+        keys = tensors["k"].shape[2]
+        return bin_of(keys, int(rest), tensors["q"].device).view(1, 1, -1)
+    return tensors[rest].detach().to(_number_dtype(tensors["q"].dtype))
 
 
 def _offset_positions(offset: Rows, sizes: dict[str, int], device: torch.device) -> Tensor:

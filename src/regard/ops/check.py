@@ -11,8 +11,10 @@ import torch
 
 from regard.errors import InputError, nearest
 from regard.ir import nodes as n
+from regard.ir.observed import made_feature, observed_features
 from regard.ir.types import axes_of
 from regard.ir.verify import verify_program
+from regard.ops.observe import observations, raw_names
 from regard.ops.parameters import array_shape, matrix_inputs
 from regard.passes.infer_widths import infer_widths, resolve_channels
 
@@ -82,6 +84,31 @@ def named_inputs(root: n.Output) -> dict[str, Named]:
     return {node.name: node for node in n.walk(root) if isinstance(node, Named)}
 
 
+@lru_cache(maxsize=1024)
+def read_inputs(root: n.Output, observe: tuple[str, ...]) -> dict[str, Named]:
+    """Return the named leaves of a program, and the features that what is observed reads.
+
+    Args:
+        root: The program.
+        observe: What is observed, by the names given.
+
+    Returns:
+        Leaves by name.
+
+    Raises:
+        InputError: If a name of `observe` means nothing, or reads what is no feature of keys.
+    """
+    inputs = named_inputs(root)
+    features = observed_features(raw_names(observations(root, observe)))
+    for name, feature in features.items():
+        if inputs.get(name, feature) is not feature:
+            raise InputError(
+                f"what is observed reads '{name}' as a feature of keys, which it is not in the "
+                "program; give the feature another name"
+            )
+    return {**inputs, **features}
+
+
 def check(signature: Signature) -> Facts:
     """Check a call and return what follows from its shapes.
 
@@ -100,7 +127,7 @@ def check(signature: Signature) -> Facts:
     for name, shape, dtype, *_ in signature.tensors:
         shapes[name], dtypes[name] = tuple(shape), dtype
     sizes = _check_qkv(shapes, dtypes)
-    inputs = named_inputs(signature.root)
+    inputs = read_inputs(signature.root, signature.observe)
     total = signature.total_heads or sizes["H"]
     if not 0 <= signature.first_head <= total - sizes["H"]:
         raise InputError(
@@ -115,6 +142,7 @@ def check(signature: Signature) -> Facts:
         if isinstance(leaf, n.Array)
     }
     _check_dtypes(signature.root, dtypes)
+    _check_observed(signature, dtypes)
     for name, leaf in inputs.items():
         if name in shapes and name not in ("q", "k", "v"):
             _check_input(name, leaf, shapes[name], sizes, expected)
@@ -123,7 +151,7 @@ def check(signature: Signature) -> Facts:
     stretched = {
         name: (1,) * (3 - len(shapes[name])) + shapes[name]
         for name, leaf in inputs.items()
-        if isinstance(leaf, n.Feature) and len(shapes[name]) < 3
+        if isinstance(leaf, n.Feature) and len(shapes.get(name, "bhi")) < 3
     }
     absent = tuple(name for name in inputs if name not in shapes)
     return Facts(
@@ -257,6 +285,19 @@ def _check_dtypes(root: n.Output, dtypes: dict[str, torch.dtype]) -> None:
             )
 
 
+def _check_observed(signature: Signature, dtypes: dict[str, torch.dtype]) -> None:
+    """Check that classes are whole numbers, and what is summed as it is is not."""
+    for name in signature.observe:
+        what, _, rest = name.partition(":")
+        feature, _, classes = rest.partition(":")
+        if what != "mass" or feature not in dtypes:
+            continue
+        counted = _is_integer(dtypes[feature]) and dtypes[feature] != torch.bool
+        if bool(classes) != counted:
+            hint = f"mass:{feature}:4 if it tells 4 classes" if counted else f"mass:{feature}"
+            raise InputError(f"'{name}': '{feature}' has dtype {dtypes[feature]}; write {hint}")
+
+
 def _is_integer(dtype: torch.dtype) -> bool:
     return not dtype.is_floating_point and not dtype.is_complex
 
@@ -269,11 +310,14 @@ def _expect(node: n.Node | None, dtypes: dict[str, torch.dtype], what: str, fits
 
 
 @lru_cache(maxsize=1024)
-def check_names(root: n.Output, given: tuple[str, ...], options: tuple[str, ...]) -> None:
-    """Check that exactly the program's inputs are given.
+def check_names(
+    root: n.Output, observe: tuple[str, ...], given: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    """Check that exactly the program's inputs are given, and those that what is observed reads.
 
     Args:
         root: The program.
+        observe: What is observed, by the names given.
         given: The names of the call's inputs beside q, k and v.
         options: The other keywords of the call, for hints.
 
@@ -281,7 +325,9 @@ def check_names(root: n.Output, given: tuple[str, ...], options: tuple[str, ...]
         InputError: If one is unknown, or one without a default is missing.
     """
     inputs = {
-        name: leaf for name, leaf in named_inputs(root).items() if name not in ("q", "k", "v")
+        name: leaf
+        for name, leaf in read_inputs(root, observe).items()
+        if name not in ("q", "k", "v")
     }
     for name in given:
         if name not in inputs:
@@ -298,59 +344,15 @@ def check_names(root: n.Output, given: tuple[str, ...], options: tuple[str, ...]
             "PairInput": "pair input",
         }
         word = kind.get(type(leaf).__name__, "vector")
+        reader = "the program" if missing[0] in named_inputs(root) else "what is observed"
         raise InputError(
-            f"the program reads the {word} '{missing[0]}', which was not given; pass {missing[0]}=…"
+            f"{reader} reads the {word} '{missing[0]}', which was not given; pass {missing[0]}=…"
         )
 
 
 def _has_default(leaf: Named) -> bool:
     if isinstance(leaf, n.Array):
         return leaf.source == "parameter"
+    if isinstance(leaf, n.Feature):
+        return made_feature(leaf.name) is not None
     return isinstance(leaf, n.Scalar) and leaf.default is not None
-
-
-@lru_cache(maxsize=1024)
-def full_names(root: n.Output, observe: tuple[str, ...]) -> dict[str, str]:
-    """Return the full name ("lse:a") of each observed value, by the name the user gave.
-
-    Args:
-        root: The program.
-        observe: Names such as "lse", "entropy:a", "weights".
-
-    Returns:
-        Full names by given names.
-
-    Raises:
-        InputError: If a name is unknown, or means several terms.
-    """
-    softmaxes = [node.name for node in n.walk(root.weights) if isinstance(node, n.Softmax)]
-    sunk = [
-        node.name
-        for node in n.walk(root.weights)
-        if isinstance(node, n.Softmax) and node.sink is not None
-    ]
-    found = {}
-    for name in observe:
-        what, _, term = name.partition(":")
-        if name == "weights":
-            found[name] = name
-            continue
-        if what not in ("lse", "max", "entropy", "sink"):
-            known = ("lse", "max", "entropy", "sink", "weights")
-            raise InputError(f"'{name}' cannot be observed; {nearest(name, known)}")
-        terms = sunk if what == "sink" else softmaxes
-        if not terms:
-            raise InputError(
-                f"'{name}' belongs to a softmax{' with a sink' if what == 'sink' else ''}; "
-                "the program has none"
-            )
-        if term and term not in terms:
-            raise InputError(
-                f"'{name}': no softmax of the program is named '{term}'; {nearest(term, terms)}"
-            )
-        if not term and len(terms) > 1:
-            raise InputError(
-                f"'{name}' could mean {' or '.join(f'{what}:{t}' for t in terms)}; name one"
-            )
-        found[name] = f"{what}:{term or terms[0]}"
-    return found

@@ -17,7 +17,8 @@ from regard.errors import UnsupportedError
 from regard.ir.program import AttentionProgram
 from regard.ir.verify import CALL_OPTIONS
 from regard.ops.bind import Options, as_tensor
-from regard.ops.check import Signature, check, check_names, full_names
+from regard.ops.check import Signature, check, check_names
+from regard.ops.observe import Observation, finish, observations, packed, value_count
 from regard.ops.prepare import prepare
 from regard.ops.run import run
 
@@ -41,9 +42,9 @@ class Traced:
     backend: str
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """The full names of what is returned."""
-        return ("output", *full_names(self.program.root, self.observe).values())
+    def observed(self) -> dict[str, Observation]:
+        """What is observed, by the names given."""
+        return observations(self.program.root, self.observe)
 
     def run(self, tensors: Sequence[Tensor], numbers: Sequence[int]) -> list[Tensor]:
         """Run the call.
@@ -53,7 +54,7 @@ class Traced:
             numbers: In the order of the names.
 
         Returns:
-            The outputs, in the order of their names.
+            The output, then the tensors of what is observed, in order.
         """
         given: dict[str, Any] = dict(zip(self.tensors, tensors, strict=True))
         rest: dict[str, Any] = dict(zip(self.numbers, numbers, strict=True))
@@ -62,7 +63,8 @@ class Traced:
         options = Options(observe=self.observe, backend=self.backend, **rest)
         kind, bound = prepare(self.program, q, k, v, given, options)
         found = run(kind, bound)
-        return [found[name] for name in self.outputs]
+        seen = finish(kind.observed, found, bound)
+        return [found["output"], *(value for values in seen.values() for value in values)]
 
     def imagine(self, tensors: Sequence[Tensor], numbers: Sequence[int]) -> list[Tensor]:
         """Check the call and return outputs that have only shapes.
@@ -72,7 +74,7 @@ class Traced:
             numbers: In the order of the names.
 
         Returns:
-            The outputs, in the order of their names.
+            As `run`.
 
         Raises:
             InputError: If a tensor does not fit the program.
@@ -83,7 +85,7 @@ class Traced:
             for name, tensor in zip(self.tensors, tensors, strict=True)
             if name not in CALL_OPTIONS
         }
-        check_names(root, tuple(given)[3:], CALL_OPTIONS)
+        check_names(root, self.observe, tuple(given)[3:], CALL_OPTIONS)
         described = tuple((name, x.shape, x.dtype, x.device, False) for name, x in given.items())
         heads = (numbers[self.numbers.index(name)] for name in ("first_head", "total_heads"))
         # What else a signature says decides no shape.
@@ -91,9 +93,12 @@ class Traced:
         facts = check(Signature(root, described, next(heads), next(heads), *rest))
         rows, computed = q.shape[:3], torch.promote_types(q.dtype, torch.float32)
         made = [q.new_empty((*rows, facts.output_width))]
-        for name in self.outputs[1:]:
-            shape = (*rows, tensors[1].shape[2]) if name == "weights" else rows
+        sizes = (q.shape[0], q.shape[1], q.shape[2], tensors[1].shape[2])
+        for name, one in self.observed.items():
+            shape = one.shape(*sizes)
             made.append(q.new_empty(shape, dtype=computed))
+            if value_count(name) > 1:
+                made.append(q.new_empty(shape, dtype=torch.int64))
         return made
 
 
@@ -155,7 +160,12 @@ def attend_in_trace(
     found = torch.ops.regard.attend(list(tensors.values()), list(numbers.values()), key)
     if not observe:
         return found[0]
-    return found[0], dict(zip(observe, found[1:], strict=True))
+    seen, at = {}, 1
+    for name in observe:
+        count = value_count(name)
+        seen[name] = packed(tuple(found[at : at + count]))
+        at += count
+    return found[0], seen
 
 
 @torch.library.custom_op("regard::attend", mutates_args=())
@@ -222,8 +232,12 @@ def _apart(found: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
 def _keep(ctx: Any, inputs: tuple[list[Tensor], list[int], str], output: list[Tensor]) -> None:
     tensors, ctx.numbers, ctx.key = inputs
     ctx.save_for_backward(*tensors)
-    outputs = zip(_recall(ctx.key).outputs, output, strict=True)
-    ctx.mark_non_differentiable(*(value for name, value in outputs if name.startswith("max:")))
+    fixed = [value for value in output if not value.is_floating_point()]
+    rest = iter(output[1:])
+    for name in _recall(ctx.key).observe:
+        values = [next(rest) for _ in range(value_count(name))]
+        fixed += values if name.partition(":")[0] == "max" else []
+    ctx.mark_non_differentiable(*fixed)
 
 
 def _differentiate(ctx: Any, grads: list[Tensor]) -> tuple[list[Tensor | None], None, None]:

@@ -10,8 +10,10 @@ from typing import Any
 from regard.backends.base import Backend, Request
 from regard.errors import InputError
 from regard.ir import nodes as n
+from regard.ir.observed import parse
 from regard.ir.verify import CALL_OPTIONS
-from regard.ops.check import Signature, check, check_names, full_names
+from regard.ops.check import Signature, check, check_names
+from regard.ops.observe import observations, raw_names
 from regard.ops.plan import Plan, compiled, make_plan
 from regard.passes.find_key_condition import find_key_condition
 
@@ -32,11 +34,11 @@ class Kind:
 
     def __init__(self, signature: Signature) -> None:
         named = tuple(name for name, *_ in signature.tensors[3:])
-        check_names(signature.root, named, CALL_OPTIONS)
+        check_names(signature.root, signature.observe, named, CALL_OPTIONS)
         _check_devices(signature)
         self.signature = signature
         self.facts = check(signature)
-        self.names = full_names(signature.root, signature.observe)
+        self.observed = observations(signature.root, signature.observe)
         self.has_run = False
         self._kernels: dict[str, tuple[Backend, Any]] = {}
 
@@ -48,7 +50,7 @@ class Kind:
         return Request(
             written=self.facts.written,
             root=self.facts.root,
-            observe=tuple(dict.fromkeys(self.names.values())),
+            observe=raw_names(self.observed),
             wanted=frozenset(self.wanted),
             dtype=dtype,
             device=device.type,
@@ -90,7 +92,10 @@ class Kind:
         # The reference is what others are compared with; other devices would be waited for.
         if rows < _FEWEST_ROWS * request.groups or backend == "reference":
             return None
-        if request.device != "cpu" or "weights" in request.observe:
+        if request.device != "cpu" or any("j" in parse(x).axes for x in request.observe):
+            return None
+        # Key rows have other numbers once some are left out.
+        if any(parse(name).kind == "keys" for name in request.observe):
             return None
         return find_key_condition(self.facts.written, request.seeded)
 

@@ -63,7 +63,8 @@ def prepare(
     Raises:
         InputError: If an input is missing, unknown or does not fit.
     """
-    tensors, described = _describe(program, q, {"q": q, "k": k, "v": v, **named_inputs})
+    given = {"q": q, "k": k, "v": v, **named_inputs}
+    tensors, described = _describe(program, q, given, tuple(options.observe))
     offset, *sides, first_head, total_heads, observe, backend, seed = options
     query_positions, key_positions, query_lengths, key_lengths = sides
     moved = not isinstance(offset, int) or offset != 0
@@ -80,14 +81,14 @@ def prepare(
 
 
 def _describe(
-    program: AttentionProgram, q: Tensor, given: dict[str, Any]
+    program: AttentionProgram, q: Tensor, given: dict[str, Any], observe: tuple[str, ...]
 ) -> tuple[dict[str, Tensor], Described]:
     """Return the inputs as tensors, and what a signature says of them."""
     grad = torch.is_grad_enabled()
     described = []
     for name, value in given.items():
         if not isinstance(value, Tensor):
-            check_names(program.root, tuple(given)[3:], CALL_OPTIONS)
+            check_names(program.root, observe, tuple(given)[3:], CALL_OPTIONS)
             value = given[name] = as_tensor(name, value, q)
         wanted = grad and value.requires_grad
         described.append((name, value.shape, value.dtype, value.device, wanted))

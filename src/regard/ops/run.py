@@ -14,6 +14,7 @@ from torch import Tensor
 from regard.backends.base import Backend, Declined, Failed
 from regard.errors import UnsupportedError
 from regard.ir.bound import Bound
+from regard.ir.observed import FIXED, parse
 from regard.ops.gather import gather_keys
 from regard.ops.kind import Kind
 from regard.ops.transforms import looked_through, refuse_mapped, refuse_transforms
@@ -107,18 +108,21 @@ class _Attend(torch.autograd.Function):
         ctx.kept = tuple(kept)
         ctx.call = (kind, backend, kernel, bound.without(kind.wanted))
         if kind.request.observe:
-            fixed = [found[name] for name in kind.outputs if name.startswith("max:")]
+            # A sum that nothing is made of costs nothing in backward.
+            ctx.set_materialize_grads(False)
+            fixed = [found[name] for name in kind.request.observe if parse(name).kind in FIXED]
             ctx.mark_non_differentiable(*fixed)
+        ctx.shapes = tuple([found[name].shape for name in kind.outputs])
         return tuple([found[name] for name in kind.outputs])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor):
-        refuse_mapped(grads)
+    def backward(ctx: Any, *grads: Tensor | None):
+        refuse_mapped([grad for grad in grads if grad is not None])
         kind, backend, kernel, rest = ctx.call
         saved, given = ctx.saved_tensors, len(kind.wanted)
         bound = rest.with_tensors(dict(zip(kind.wanted, saved[:given], strict=True)))
         kept = dict(zip(ctx.kept, saved[given:], strict=True))
-        received = dict(zip(kind.outputs, grads, strict=True))
+        received = _received(kind, grads, ctx.shapes, bound)
         recorded = torch.is_grad_enabled()
         try:
             with torch.no_grad() if recorded else nullcontext():
@@ -132,6 +136,19 @@ class _Attend(torch.autograd.Function):
         if recorded:
             results = _Once.apply(backend.name, saved[0], *results)
         return (None, *results)
+
+
+def _received(
+    kind: Kind, grads: tuple[Tensor | None, ...], shapes: tuple[torch.Size, ...], bound: Bound
+) -> dict[str, Tensor]:
+    """Return what each output receives, of what is observed only that which receives anything."""
+    found = {}
+    for name, grad, shape in zip(kind.outputs, grads, shapes, strict=True):
+        if grad is not None:
+            found[name] = grad
+        elif name == "output":
+            found[name] = torch.zeros(shape, dtype=bound.compute_dtype, device=bound.q.device)
+    return found
 
 
 class _Once(torch.autograd.Function):

@@ -6,7 +6,8 @@ sums, sinks and observed values receive), then `pairs` (what the leaves receive 
 A threshold t is where a row sum s is 1, so that what t receives goes on to s: gl:a, its negative
 quotient by the slope of s in t.
 New holes: grad (the output's adjoint), do (the summed row's), gr:a (r's), gt:a (t's), st:a (that
-slope), gl:a, g:lse:a (an observed value's), gs:a and gx:a (a row sum's), gw (the dense weights').
+slope), gl:a, g:lse:a and g:mass (an observed value's), gs:a and gx:a (a row sum's), gw (the dense
+weights').
 Leaves to others: the derivatives (`differentiate`) and running the sweeps (the backends).
 """
 
@@ -17,6 +18,7 @@ from regard.ir import nodes as n
 from regard.passes.build import ONE, both, call, mul, neg
 from regard.passes.differentiate import Adjoint, Gradient, differentiate
 from regard.passes.lower import Lowered, LoweredTerm
+from regard.passes.statistics import Statistic
 
 GRAD = n.Hole("grad", "bhic")
 SUMMED_GRAD = n.Hole("do", "bhic")
@@ -47,6 +49,7 @@ def derive_adjoints(
     wanted: Iterable[n.Node],
     dense_weights: bool = False,
     received: n.Node | None = None,
+    watched: tuple[Statistic, ...] = (),
 ) -> Adjoints:
     """Differentiate a lowered program.
 
@@ -55,6 +58,7 @@ def derive_adjoints(
         wanted: The leaves whose gradient is asked for.
         dense_weights: Whether the dense weights are observed and receive an adjoint.
         received: What a pair's weight receives, where that is written by other means than `values`.
+        watched: The statistics that receive something.
 
     Returns:
         The adjoint sweeps.
@@ -63,7 +67,7 @@ def derive_adjoints(
     finish = None
     if lowered.finish is not None:
         finish = differentiate({lowered.finish: Adjoint(GRAD, ALIVE)}, leaves | {n.SUMMED})
-    weights = _weights_adjoints(lowered, dense_weights, received)
+    weights = _weights_adjoints(lowered, dense_weights, received, watched)
     return Adjoints(
         finish=finish,
         inverses=_normaliser_adjoints(lowered, weights),
@@ -90,14 +94,19 @@ def _normaliser_adjoints(lowered: Lowered, weights: dict[n.Node, Adjoint]) -> di
 
 
 def _weights_adjoints(
-    lowered: Lowered, dense_weights: bool, received: n.Node | None
+    lowered: Lowered,
+    dense_weights: bool,
+    received: n.Node | None,
+    watched: tuple[Statistic, ...],
 ) -> dict[n.Node, Adjoint]:
     received = received or n.Reduce(mul(SUMMED_GRAD, lowered.values), "c")
     weights = {lowered.weights: Adjoint(received, lowered.seen)}
+    given = [(one.weight, one.received) for one in watched]
     if dense_weights:
-        clean = Adjoint(WEIGHTS_GRAD, lowered.seen)
-        found = weights.get(lowered.clean_weights)
-        weights[lowered.clean_weights] = clean if found is None else found.plus(clean)
+        given.append((lowered.clean_weights, WEIGHTS_GRAD))
+    for weight, value in given:
+        adjoint, before = Adjoint(value, lowered.seen), weights.get(weight)
+        weights[weight] = adjoint if before is None else before.plus(adjoint)
     return weights
 
 

@@ -16,10 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from regard.ir import nodes as n
+from regard.ir.observed import is_row_value, parse
 from regard.ir.types import type_of
 from regard.passes.build import ONE, ZERO, add, both, call, either, is_zero, mul, select, substitute
 from regard.passes.choose_keys import Choice, choose_keys
 from regard.passes.shift_exponents import has_exponentials, shift_exponents
+from regard.passes.statistics import Statistic, make_statistics
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Lowered:
         seen: Whether any term sees the pair.
         values: The channel expression that is summed.
         finish: The row expression of the Hole "summed", or None.
-        rows: Row expressions observed, by name ("lse:a").
+        rows: Row expressions observed of softmaxes, by name ("lse:a").
+        statistics: What else is observed: sums over keys or queries.
         single: Whether the weights are linear in one term alone, so that the summed row gives the
             term's adjoint without a sweep.
         choices: The keys to be chosen before anything else, in order.
@@ -90,6 +93,7 @@ class Lowered:
     values: n.Node
     finish: n.Node | None
     rows: dict[str, n.Node] = field(default_factory=dict)
+    statistics: tuple[Statistic, ...] = ()
     single: bool = False
     choices: tuple[Choice, ...] = ()
 
@@ -110,24 +114,30 @@ def lower(root: n.Output, observe: tuple[str, ...] = (), seeded: bool = False) -
 
     Args:
         root: The program.
-        observe: Row values asked for, as "lse:a", "max:a", "entropy:a", "sink:a".
+        observe: What is asked for beside the output and the dense weights, as in `ir/observed`.
         seeded: Whether random booleans are drawn; otherwise they are all true.
 
     Returns:
         The program as sweeps.
     """
     root, choices = choose_keys(root if seeded else _without_draws(root))
-    entropies = {name.partition(":")[2] for name in observe if name.startswith("entropy:")}
+    entropies = {one.of for one in map(parse, observe) if one.kind == "entropy"}
     surface = [node for node in n.walk(root.weights) if isinstance(node, n.Term)]
+    softmaxes = {node.name for node in surface if isinstance(node, n.Softmax)}
     terms = tuple(_lower_term(term, term.name in entropies) for term in surface)
     by_node: dict[n.Node, LoweredTerm] = dict(zip(surface, terms, strict=True))
     weights, seen = _expand(root.weights, by_node)
     clean, _ = _expand(_without_dropout(root.weights), by_node)
     by_name = {term.name: term for term in terms}
-    rows = {name: _observed_row(name, by_name) for name in observe}
+    of_rows = [name for name in observe if is_row_value(name) and parse(name).of in softmaxes]
+    others = {
+        node.name: _expand(node, by_node)[0] for node in surface if node.name not in softmaxes
+    }
     return Lowered(
-        terms, weights, clean, seen, root.values, root.finish, rows, _single(root.weights), choices
-    )
+        terms, weights, clean, seen, root.values, root.finish,
+        {name: _observed_row(name, by_name) for name in of_rows},
+        make_statistics(observe, clean, others), _single(root.weights), choices,
+    )  # fmt: skip
 
 
 def _without_draws(root: n.Output) -> n.Output:

@@ -41,6 +41,9 @@ def unshift_bounded(lowered: Lowered, observe: Sequence[str] = ()) -> Lowered:
         weights=_without(lowered.weights, zero),
         clean_weights=_without(lowered.clean_weights, zero),
         rows={name: _without(row, zero) for name, row in lowered.rows.items()},
+        statistics=tuple(
+            one.changed(lambda node: _without(node, zero)) for one in lowered.statistics
+        ),
     )
 
 

@@ -25,7 +25,7 @@ def evaluate(root: n.Output, bound: Bound, observe: Sequence[str] = ()) -> dict[
     Args:
         root: A verified program.
         bound: The inputs of the call, checked.
-        observe: What to return beside the output: "lse", "max", "entropy", "sink", "weights".
+        observe: What to return beside the output, by the names of `ir/observed`.
 
     Returns:
         "output" (B, H, N, E) and the observed values, in the call's compute dtype.
@@ -36,8 +36,12 @@ def evaluate(root: n.Output, bound: Bound, observe: Sequence[str] = ()) -> dict[
         algebra = Algebra(context)
         found = {"output": _sum_values(root, algebra.evaluate(root.weights), context)}
         for name in observe:
-            found[name] = observe_one(root, name, algebra)
-    return {name: value.to(context.dtype) for name, value in found.items()}
+            found[name] = observe_one(root, name, algebra, context)
+    floating = {name for name, value in found.items() if value.is_floating_point()}
+    return {
+        name: value.to(context.dtype) if name in floating else value
+        for name, value in found.items()
+    }
 
 
 def _sum_values(root: n.Output, weights: Weights, context: Context) -> Tensor:

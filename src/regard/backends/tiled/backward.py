@@ -15,6 +15,7 @@ from regard.backends.values.normalisers import spent_by_normalisers
 from regard.backends.values.totals import Totals
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
+from regard.passes.adjoint import Adjoints
 
 
 def run_backward(
@@ -33,7 +34,8 @@ def run_backward(
     """
     # The ranges are those of forward, whose row values these are.
     sweep = Sweep(kernel, bound, saved[0, "summed"].shape[2])
-    sweep.weights_grad = grads.get("weights")
+    sweep.grads = grads
+    adjoints = kernel.adjoints_of(frozenset(grads))
     totals = Totals(kernel.request.wanted, bound)
     i1 = 0
     for _, ranges in groupby(saved.items(), key=lambda item: item[0][0]):
@@ -42,13 +44,14 @@ def run_backward(
         query: dict = {}
         rows = {**sweep.call_holes, **kept}
         summed = rows["summed"]
-        rows["do"] = _summed_adjoint(sweep, i0, i1, rows, grads["output"], totals, query)
-        _normaliser_adjoints(sweep, i0, i1, rows, grads, summed, query)
-        _row_adjoints(sweep, i0, i1, rows, grads, totals, query)
+        rows["do"] = _summed_adjoint(sweep, i0, i1, rows, adjoints, totals, query)
+        _statistic_adjoints(sweep, i0, i1, rows)
+        _normaliser_adjoints(sweep, i0, i1, rows, adjoints, summed, query)
+        _row_adjoints(sweep, i0, i1, rows, adjoints, totals, query)
         for at in sweep.tiles(i0, i1, {}, query, added=True):
             at.holes.update(rows)
             sweep.see(at)
-            totals.add(kernel.adjoints.pairs, at)
+            totals.add(adjoints.pairs, at)
     return totals.finished()
 
 
@@ -59,11 +62,11 @@ def _rows_of(grad: Tensor, i0: int, i1: int) -> Tensor:
 
 
 def _summed_adjoint(
-    sweep: Sweep, i0: int, i1: int, rows: dict, grad: Tensor, totals: Totals, query: dict
+    sweep: Sweep, i0: int, i1: int, rows: dict, adjoints: Adjoints, totals: Totals, query: dict
 ) -> Tensor:
     """Return what the summed row receives, and give `finish`'s leaves their gradient."""
-    received = _rows_of(grad, i0, i1)
-    finish = sweep.kernel.adjoints.finish
+    received = _rows_of(sweep.grads["output"], i0, i1)
+    finish = adjoints.finish
     if finish is None:
         return received
     at = sweep.row(i0, i1, {**rows, "grad": received}, query)
@@ -76,15 +79,28 @@ def _summed_adjoint(
     )
 
 
+def _statistic_adjoints(sweep: Sweep, i0: int, i1: int, rows: dict) -> None:
+    """Put what observed sums of these query rows receive among the row values."""
+    for one in sweep.kernel.lowered.statistics:
+        if one.name in sweep.grads and "i" in one.axes and "k" not in one.axes:
+            rows[one.adjoint.name] = _rows_of(sweep.grads[one.name], i0, i1)
+
+
 def _normaliser_adjoints(
-    sweep: Sweep, i0: int, i1: int, rows: dict, grads: dict, summed: Tensor, query: dict
+    sweep: Sweep, i0: int, i1: int, rows: dict, adjoints: Adjoints, summed: Tensor, query: dict
 ) -> None:
     """Find gd, r times what each term's r receives, and gl, what a thresholded row sum receives."""
     lowered = sweep.kernel.lowered
-    inverses = sweep.kernel.adjoints.inverses
-    if lowered.single and "weights" not in grads and inverses:
+    inverses = adjoints.inverses
+    watched = [one for one in lowered.statistics if one.name in sweep.grads]
+    known = all(one.linear and one.axes in ("bhi", "bhic") for one in watched)
+    if lowered.single and known and "weights" not in sweep.grads and inverses:
         # The weights are linear in r, so r · gr = Σ_j w_ij (do · v_j) = do · summed row.
-        rows[f"gd:{lowered.terms[0].name}"] = (rows["do"] * summed).sum(-1, keepdim=True)
+        gd = (rows["do"] * summed).sum(-1, keepdim=True)
+        for one in watched:
+            part = rows[one.adjoint.name] * rows[one.hole.name]
+            gd = gd + part.sum(-1, keepdim=True)
+        rows[f"gd:{lowered.terms[0].name}"] = gd
         return
     for name in inverses:
         rows[name] = torch.zeros_like(summed[..., :1])
@@ -97,13 +113,16 @@ def _normaliser_adjoints(
 
 
 def _row_adjoints(
-    sweep: Sweep, i0: int, i1: int, rows: dict, grads: dict, totals: Totals, query: dict
+    sweep: Sweep, i0: int, i1: int, rows: dict, adjoints: Adjoints, totals: Totals, query: dict
 ) -> None:
     """Find what row sums receive, and give the leaves of sinks and normalisers their gradient."""
     kernel = sweep.kernel
     at = sweep.row(i0, i1, dict(rows), query)
     for name in kernel.lowered.rows:
-        received = _rows_of(grads[name], i0, i1)
+        if name not in sweep.grads:
+            at.holes[f"g:{name}"] = at.real(n.Const(0.0))
+            continue
+        received = _rows_of(sweep.grads[name], i0, i1)
         exists = query_exists(at)
         at.holes[f"g:{name}"] = received if exists is None else torch.where(exists, received, 0.0)
     for term in kernel.lowered.terms:
@@ -111,7 +130,7 @@ def _row_adjoints(
         # differentiate.
         for letter in ("gd", "gl"):
             at.holes.setdefault(f"{letter}:{term.name}", at.real(n.Const(0.0)))
-    gradient = kernel.adjoints.rows
+    gradient = adjoints.rows
     totals.add(gradient, at)
     for term in kernel.lowered.terms:
         for name in term.sums:

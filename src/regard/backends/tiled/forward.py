@@ -14,11 +14,19 @@ from torch import Tensor
 from regard.backends.tiled.kernel import Kernel, key_ranges, plan_tiles, query_ranges
 from regard.backends.tiled.running import Carries
 from regard.backends.tiled.thresholds import choose_columns, find_thresholds
+from regard.backends.tiled.watch import (
+    put_columns,
+    put_received,
+    rank_weights,
+    sum_in_tile,
+    summed_statistics,
+)
 from regard.backends.values.blocks import EMPTY, MIXED
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
+from regard.ir.observed import parse
 from regard.passes.lower import LoweredTerm
 
 # What backward needs, by the number of a range of query rows and a name.
@@ -37,7 +45,7 @@ class Sweep:
     def __init__(self, kernel: Kernel, bound: Bound, rows: int) -> None:
         self.kernel, self.bound, self.rows = kernel, bound, rows
         self.plans = plan_tiles(kernel, bound, rows)
-        self.weights_grad: Tensor | None = None
+        self.grads: dict[str, Tensor] = {}
         self.key_caches: dict[int, dict] = {}
         self.carries = Carries(kernel, bound, rows, self.visit, self.see)
         self.call_holes = {
@@ -116,11 +124,10 @@ class Sweep:
     def see(self, at: Evaluator) -> None:
         """Put every term's "seen" into the evaluator's holes for this tile.
 
-        In a gradient what the dense weights receive, if they are observed, is put there too.
+        What observed weights are multiplied with, and in a gradient receive, is put there too.
         """
-        if self.weights_grad is not None:
-            rows, keys = slice(at.tile.i0, at.tile.i1), slice(at.tile.j0, at.tile.j1)
-            at.holes["gw"] = self.weights_grad[:, :, rows, keys].unsqueeze(-1)
+        put_columns(self.kernel, at)
+        put_received(self, at)
         for which, term in enumerate(self.kernel.lowered.terms):
             seen = self.admitted(at, which)
             if term.score is not None:
@@ -268,7 +275,7 @@ def _finish_rows(sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], query:
 def observed_rows(
     sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], query: dict
 ) -> dict[str, Tensor]:
-    """Return the observed row values of a range of query rows, (B, H, rows)."""
+    """Return the observed values of softmax rows of a range of query rows, (B, H, rows)."""
     found = {}
     at = sweep.row(i0, i1, rows, query)
     exists = query_exists(at)
@@ -283,18 +290,76 @@ def observed_rows(
 
 def sum_values(
     sweep: Sweep, i0: int, i1: int, rows: dict[str, Tensor], only: Evaluator | None, query: dict
-) -> Tensor:
-    """Return the summed row of a range of query rows, (B, H, rows, 1, E)."""
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Add up a range of query rows: the summed row, and what is observed of the weights.
+
+    Args:
+        sweep: The call.
+        i0: The first query row.
+        i1: The row after the last.
+        rows: Row values of the range, to which observed sums are added.
+        only: The evaluator of the one tile, if there is one.
+        query: Values kept for these query rows.
+
+    Returns:
+        The summed row, (B, H, rows, 1, E); and what is observed, (B, H, rows) or (B, H, rows, C),
+        and what keys received, (B, H, M).
+    """
     total = None
     tiles = [only] if only is not None else sweep.tiles(i0, i1, {}, query)
+    sums = _Sums(sweep, i0, i1, later=False)
     for at in tiles:
         at.holes.update(rows)
         if at is not only:
             sweep.see(at)
         part = at(sweep.kernel.summed)
         total = part if total is None else total + part
+        sums.add(at)
     assert total is not None
-    return total.expand(sweep.bound.batch, sweep.bound.heads, i1 - i0, 1, total.shape[-1])
+    found = sums.finish(rows)
+    later = _Sums(sweep, i0, i1, later=True)
+    if later.statistics:
+        for at in sweep.tiles(i0, i1, {}, query):
+            at.holes.update(rows)
+            sweep.see(at)
+            later.add(at)
+        found |= later.finish(rows)
+    shape = (sweep.bound.batch, sweep.bound.heads, i1 - i0, 1, total.shape[-1])
+    return total.expand(shape), found
+
+
+class _Sums:
+    """Adds up what is observed of a range of query rows."""
+
+    def __init__(self, sweep: Sweep, i0: int, i1: int, later: bool) -> None:
+        self.statistics = summed_statistics(sweep.kernel.lowered, later)
+        self._sweep, self._rows = sweep, i1 - i0
+        self._totals: dict[str, Tensor] = {}
+
+    def add(self, at: Evaluator) -> None:
+        """Add a tile."""
+        bound = at.bound
+        for one in self.statistics:
+            part = sum_in_tile(one, self._sweep.kernel.lowered, at)
+            if one.axes == "bhj":
+                shape = (bound.batch, bound.heads, bound.keys)
+                total = self._totals.setdefault(one.name, part.new_zeros(shape))
+                total[:, :, at.tile.j0 : at.tile.j1] += part[:, :, 0, :, 0]
+            else:
+                before = self._totals.get(one.name)
+                self._totals[one.name] = part if before is None else before + part
+
+    def finish(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what was observed, and keep what varies along query rows among their values."""
+        found, bound = {}, self._sweep.bound
+        for one in self.statistics:
+            total = self._totals[one.name]
+            if one.axes != "bhj":
+                total = total.expand(bound.batch, bound.heads, self._rows, 1, total.shape[-1])
+                rows[one.hole.name] = total
+                total = total[:, :, :, 0] if "c" in one.axes else total[..., 0, 0]
+            found[one.name] = total
+        return found
 
 
 def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], Saved]:
@@ -313,16 +378,24 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], Saved]
     for part, (i0, i1) in enumerate(query_ranges(kernel, bound)):
         query: dict = {}
         rows, only = sum_rows(sweep, i0, i1, query)
-        summed = sum_values(sweep, i0, i1, rows, only, query)
+        summed, watched = sum_values(sweep, i0, i1, rows, only, query)
         output = summed if kernel.finish is None else _finished(sweep, i0, i1, rows, summed, query)
-        found = {"output": output.squeeze(3), **observed_rows(sweep, i0, i1, rows, query)}
+        watched |= rank_weights(sweep, i0, i1, rows) | observed_rows(sweep, i0, i1, rows, query)
+        found = {"output": output.squeeze(3), **watched}
         if kernel.dense_weights:
             found["weights"] = _dense_weights(sweep, i0, i1, rows, query)
         parts.append(found)
         kept = {name: value for name, value in rows.items() if name not in sweep.call_holes}
         saved |= {(part, name): value for name, value in kept.items()} | {(part, "summed"): summed}
-    outputs = {name: torch.cat([found[name] for found in parts], dim=2) for name in parts[0]}
+    outputs = {name: _joined(name, [found[name] for found in parts]) for name in parts[0]}
     return outputs, saved
+
+
+def _joined(name: str, parts: list[Tensor]) -> Tensor:
+    """Return what ranges of query rows give: one behind the other, or added up for their keys."""
+    if parse(name).axes != "bhj":
+        return torch.cat(parts, dim=2)
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
 
 def _finished(sweep: Sweep, i0: int, i1: int, rows: dict, summed: Tensor, query: dict) -> Tensor:

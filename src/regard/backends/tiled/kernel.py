@@ -6,7 +6,7 @@ Leaves to others: running it (`forward`, `backward`).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -58,6 +58,7 @@ class Kernel:
         wanted: The leaves whose gradient is asked for.
         key_maxima: `max_over_keys` nodes by the name of the hole that stands for each.
         dense_weights: Whether the dense weights are returned.
+        derived: Adjoint sweeps by what receives something.
     """
 
     request: Request
@@ -65,6 +66,7 @@ class Kernel:
     wanted: tuple[n.Node, ...]
     key_maxima: dict[str, n.KeyMax]
     dense_weights: bool
+    derived: dict[frozenset[str], Adjoints] = field(default_factory=dict)
 
     @property
     def finish(self) -> n.Node | None:
@@ -86,8 +88,25 @@ class Kernel:
 
     @cached_property
     def adjoints(self) -> Adjoints:
-        """The adjoint sweeps, derived when first needed."""
-        return derive_adjoints(self.lowered, self.wanted, self.dense_weights)
+        """The adjoint sweeps if nothing that is observed receives anything."""
+        return self.adjoints_of(frozenset())
+
+    def adjoints_of(self, received: frozenset[str]) -> Adjoints:
+        """Return the adjoint sweeps, derived when first needed.
+
+        Args:
+            received: What is observed and receives something, by name.
+
+        Returns:
+            The sweeps.
+        """
+        if received not in self.derived:
+            watched = tuple(one for one in self.lowered.statistics if one.name in received)
+            dense = "weights" in received
+            self.derived[received] = derive_adjoints(
+                self.lowered, self.wanted, dense, watched=watched
+            )
+        return self.derived[received]
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -139,8 +158,7 @@ def compile_kernel(request: Request) -> Kernel:
 
     root = n.rewrite(request.root, change)
     assert isinstance(root, n.Output)
-    rows = tuple(name for name in request.observe if name != "weights")
-    lowered = lower(root, rows, request.seeded)
+    lowered = lower(root, request.observe, request.seeded)
     # A parameter may be called like a position or a term, which have no gradient.
     leaves = (node for node in n.walk(root) if isinstance(node, Leaf))
     wanted = tuple(leaf for leaf in leaves if leaf.name in request.wanted)

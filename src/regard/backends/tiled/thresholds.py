@@ -64,7 +64,7 @@ def choose_columns(sweep: Swept, i0: int, i1: int, rows: dict[str, Tensor]) -> N
             return at.condition(where) if exists is None else exists & at.condition(where)
 
         found = []
-        for at, scores in _whole_rows(sweep, i0, i1, rows, score, admitted):
+        for at, scores in whole_rows(sweep, i0, i1, rows, score, admitted):
             k = at.number(choice.k)
             most = min(max(0, math.ceil(k.max())), scores.shape[3])
             ordered = scores.sort(dim=3, descending=True, stable=True)
@@ -99,7 +99,7 @@ def find_thresholds(sweep: Swept, i0: int, i1: int, rows: dict[str, Tensor]) -> 
         def admitted(at: Evaluator, which: int = which) -> Tensor:
             return sweep.admitted(at, which)
 
-        for at, scores in _whole_rows(sweep, i0, i1, rows, term.score, admitted):
+        for at, scores in whole_rows(sweep, i0, i1, rows, term.score, admitted):
             top = scores.amax(3, keepdim=True)
             top = torch.where(top == -torch.inf, 0.0, top)
             gain = at.real(term.gain).to(scores.dtype)
@@ -108,7 +108,7 @@ def find_thresholds(sweep: Swept, i0: int, i1: int, rows: dict[str, Tensor]) -> 
         rows[f"z:{term.name}"], rows[f"t:{term.name}"] = torch.cat(tops, 2), torch.cat(found, 2)
 
 
-def _whole_rows(
+def whole_rows(
     sweep: Swept,
     i0: int,
     i1: int,
@@ -116,7 +116,20 @@ def _whole_rows(
     score: n.Node,
     admitted: Callable[[Evaluator], Tensor | None],
 ) -> Iterator[tuple[Evaluator, Tensor]]:
-    """Yield scores (B, H, a few rows, M, 1), -inf where hidden, and what evaluates their rows."""
+    """Yield the numbers of all pairs of a few query rows at a time.
+
+    Args:
+        sweep: The call.
+        i0: The first query row.
+        i1: The row after the last.
+        rows: Row values of the range.
+        score: The number of a pair.
+        admitted: Returns which pairs of a tile take part; None if all do.
+
+    Yields:
+        What evaluates row expressions of a few rows, and their numbers (B, H, a few, M, 1), -inf
+        where a pair takes no part.
+    """
     bound = sweep.bound
     step = max(1, TILE_NUMBERS // max(1, bound.batch * bound.heads * bound.keys))
     for a in range(i0, max(i1, i0 + 1), step):
@@ -128,7 +141,8 @@ def _whole_rows(
         query: dict = {}
         parts = []
         for at in sweep.visit(a, b, list(key_ranges(sweep.kernel, bound)), dict(holes), query):
-            value, seen = at.real(score), admitted(at)
+            seen = admitted(at)
+            value = at.real(score)
             shape = (bound.batch, bound.heads, b - a, at.sizes["j"], 1)
             hidden = value if seen is None else torch.where(seen, value, -torch.inf)
             parts.append(hidden.expand(shape))

@@ -274,13 +274,23 @@ def chosen_keys(columns: Tensor, tile: layout.Tile) -> Tensor:
     Returns:
         Truth values.
     """
-    keys = tile.j1 - tile.j0
-    inside = (columns >= tile.j0) & (columns < tile.j1)
-    # What lies elsewhere is marked in a column behind the last, which is cut off.
-    places = torch.where(inside, columns - tile.j0, keys)
-    shape = (*columns.shape[:3], keys + 1, 1)
+    shape = (*columns.shape[:3], tile.j1 - tile.j0 + 1, 1)
     marked = torch.zeros(shape, dtype=torch.bool, device=columns.device)
-    return marked.scatter_(3, places, True)[:, :, :, :keys]
+    return marked.scatter_(3, places_in(tile, columns), True)[:, :, :, :-1]
+
+
+def places_in(tile: layout.Tile, columns: Tensor) -> Tensor:
+    """Return where key rows lie in a tile; those that lie elsewhere come behind its last.
+
+    Args:
+        tile: The ranges of rows.
+        columns: Key rows.
+
+    Returns:
+        int64, of the shape of `columns`.
+    """
+    inside = (columns >= tile.j0) & (columns < tile.j1)
+    return torch.where(inside, columns - tile.j0, tile.j1 - tile.j0)
 
 
 def _divide_integers(op: str, a: Tensor, b: Tensor) -> Tensor:
