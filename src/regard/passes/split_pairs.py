@@ -19,7 +19,7 @@ from regard.passes.part_rows import by_table, holds_chosen_rows, mixed_factors, 
 
 Kind = Literal[
     "number", "query", "key", "query_row", "key_row", "channels", "pair", "table", "diagonal",
-    "threshold", "choice", "query_table", "key_table",
+    "threshold", "choice", "listed", "placed", "query_table", "key_table",
 ]  # fmt: skip
 # Operators that cost a call or more; a diagonal that needs one is worth a table of its own.
 COSTLY = {"exp", "log", "sqrt", "tanh", "sigmoid", "erf", "softplus", "cos", "sin", "pow",
@@ -39,6 +39,7 @@ class Input:
             "query_row", "key_row", "channels" the same with channels; "pair" is a dense input,
             "table" an array indexed at pairs, "diagonal" a function of i - j, "threshold" the
             number that random bits are compared with, "choice" the chosen keys of each query row,
+            "placed" a number at each of the "listed" keys of a query row and 0 elsewhere,
             "query_table" and "key_table" one side's rows of which a pair picks a channel.
     """
 
@@ -203,8 +204,8 @@ class Split:
         if kind is not None:
             return self.row(node, kind).hole
         match node:
-            case n.Hole() if node.name.startswith("chosen:"):
-                return self.inputs.setdefault(node, Input(node, node, "choice")).hole
+            case n.Hole() if node.name.startswith(("chosen:", "g:top:")):
+                return self._listed(node)
             case n.Const() | n.Hole() | n.Index():
                 return node
             case n.Call():
@@ -225,6 +226,17 @@ class Split:
                 raise UnsupportedError(
                     f"a kernel has no {type(node).__name__.lower()} that differs from pair to pair"
                 )
+
+    def _listed(self, node: n.Hole) -> n.Node:
+        """Return what is told of the keys that a list names for each query row.
+
+        They are chosen, or they are those of the largest weights, which receive a number.
+        """
+        if node.name.startswith("chosen:"):
+            return self.inputs.setdefault(node, Input(node, node, "choice")).hole
+        keys = keys_of(node)
+        self.inputs.setdefault(keys, Input(keys, keys, "listed"))
+        return self.inputs.setdefault(node, Input(node, node, "placed")).hole
 
     def _gathered(self, node: n.Gather) -> n.Node:
         if "channel" in node.array.per:
@@ -312,6 +324,12 @@ class Split:
                 raise UnsupportedError(
                     f"a sum over channels reads a {type(node).__name__.lower()} of the pair"
                 )
+
+
+def keys_of(placed: n.Node) -> n.Hole:
+    """Return the hole of the keys at which numbers are placed, of "g:top:8" that of "keys:8"."""
+    assert isinstance(placed, n.Hole)
+    return n.Hole("keys:" + placed.name.rpartition(":")[2], "bhij", "int")
 
 
 def row_kind(node: n.Node) -> Kind | None:

@@ -20,6 +20,7 @@ from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
 from regard.ops.attend import attend
+from regard.ops.observe import TopWeights
 from regard.testing.accuracy import assert_as_good_as_eager, largest
 from regard.testing.inputs import Sizes, make_inputs
 from regard.testing.programs import PROGRAMS
@@ -34,6 +35,8 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # What a backend never returns: kernels that hold no dense weights have none to show.
 NOT_OBSERVED = {"cpu": ("weights",)}
 SEED = 11
+# A feature of keys that only what is observed reads: one of three classes.
+CLASS = "class_of_key"
 
 
 @dataclass(frozen=True)
@@ -292,11 +295,18 @@ def run_both(
         has a gradient of zeros.
     """
     leaves = {name: tensor.detach().clone() for name, tensor in inputs.items()}
+    if any(CLASS in name for name in observe):
+        batch, _, keys, _ = inputs["k"].shape
+        drawn = torch.Generator().manual_seed(SEED)
+        leaves[CLASS] = torch.randint(0, 3, (batch, 1, keys), generator=drawn)
     for name, tensor in leaves.items():
         wanted = tensor.is_floating_point() and (not rows_alone or name in ("q", "k", "v"))
         tensor.requires_grad_(wanted)
     found = attend(program, **leaves, observe=observe, seed=seed, **options)  # type: ignore[arg-type]
-    values = {"output": found[0], **found[1]} if observe else {"output": found}
+    values = {"output": found[0]} if observe else {"output": found}
+    for name, value in (found[1] if observe else {}).items():
+        # Which of nearly equal weights come first is left to rounding.
+        values[name] = value.weights if isinstance(value, TopWeights) else value
     if reduce is not None:
         values = {name: reduce(name, value) for name, value in values.items()}
     return {name: value.detach() for name, value in values.items()} | _gradients(values, leaves)
@@ -330,8 +340,15 @@ def observable(program: AttentionProgram) -> tuple[str, ...]:
         The names, as `attend` takes them.
     """
     names = []
-    for node in n.walk(program.root.weights):
+    nodes = n.walk(program.root.weights)
+    for node in nodes:
         if isinstance(node, n.Softmax):
             names += [f"{what}:{node.name}" for what in ("lse", "max", "entropy")]
             names += [f"sink:{node.name}"] if node.sink is not None else []
-    return (*names, "weights")
+        if isinstance(node, n.Entmax):
+            names.append(f"entropy:{node.name}")
+    names += ["mass", f"mass:{CLASS}:3", "received", "top:3", "map:4x5", "weights"]
+    # Where weights may cancel, a mean by weight has no bound.
+    positive = not any(isinstance(node, n.Weigh | n.Ratio | n.Map) for node in nodes)
+    subtracts = any(isinstance(node, n.Call) and node.op in ("sub", "neg") for node in nodes)
+    return (*names, *(("distance", "variance") if positive and not subtracts else ()))

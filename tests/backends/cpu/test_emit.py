@@ -21,7 +21,7 @@ def sources():
     named = {"slope": torch.ones(2, dtype=torch.float64, requires_grad=True)}
     kind, _ = prepare(near, given["q"], given["k"], given["v"], named, Options())
     kernel = compile_kernel(kind.request)
-    made = {"near-forward.cpp": kernel.forward[0], "near-backward.cpp": kernel.backward}
+    made = {"near-forward.cpp": kernel.forward[0], "near-backward.cpp": kernel.gradient().backward}
     return {name: module.source(kinds(module)) for name, module in made.items()}
 
 

@@ -5,6 +5,7 @@ After: the same split into inputs, dots and channel sums, and the derivative of 
 Leaves to others: writing it (`keysweep`), carrying it on to the leaves (`backward`).
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from regard.backends.cpu.fold import fold_constants
@@ -18,22 +19,30 @@ from regard.passes.differentiate import Gradient
 from regard.passes.lower import Lowered
 from regard.passes.part_rows import part_values
 from regard.passes.split_pairs import Input, Split
+from regard.passes.statistics import Statistic
 
 # Inputs of which a pair reads the one element that it chooses.
 TABLES = ("table", "query_table", "key_table")
 
 
 def make_key_sweep(
-    lowered: Lowered, split: Split, leaves: tuple[n.Node, ...], rows: Gradient
+    lowered: Lowered,
+    split: Split,
+    leaves: tuple[n.Node, ...],
+    rows: Gradient,
+    watched: tuple[Statistic, ...],
+    delta_by_pairs: bool,
 ) -> KeySweep | None:
     """Return the adjoint sweep.
 
     Args:
         lowered: The program.
         split: An empty split, in which row values and what normalisers receive are known; not the
-            latter if the weights are a single term, whose adjoint follows from the summed row.
+            latter if it is found here.
         leaves: Those whose gradient is asked for.
         rows: What row sums receive.
+        watched: The observed sums that receive something.
+        delta_by_pairs: Whether what the one normaliser receives is found here.
 
     Returns:
         The sweep, or None if none of the leaves is read at a pair.
@@ -46,10 +55,12 @@ def make_key_sweep(
     pairs = _split_lowered(lowered, split, values)
     received = split.pair(parted.dot(SUMMED_GRAD))
     by_value = split.dot(SUMMED_GRAD, parted.rows)
+    weights = tuple(replace(one, weight=split.pair(one.weight)) for one in watched)
     wanted = {item for item in split.inputs.values() if _receives(item, leaves)}
     if not wanted:
         return None
-    gradient = derive_adjoints(pairs, _targets(split, wanted), received=received).pairs
+    targets = _targets(split, wanted)
+    gradient = derive_adjoints(pairs, targets, received=received, watched=weights).pairs
     by_row = _row_adjoints(lowered, rows)
 
     def at_pair(node: n.Node) -> n.Node:
@@ -66,18 +77,26 @@ def make_key_sweep(
     scores.remove(by_value.hole)
     for hole in [hole for hole in scores if hole in gradient.dense]:
         sweep.scores[hole] = at_pair(gradient.dense[hole])
-    for array, parts in gradient.indexed.items():
-        for indices, value in parts:
-            place = n.Gather(array, indices)
-            sweep.tables.append((split.inputs[array], place, at_pair(value)))
-    for rows_of, parts in gradient.picked.items():
-        item = next(one for one in wanted if one.hole is rows_of)
-        sweep.tables += [(item, n.Pick(rows_of, index), at_pair(value)) for index, value in parts]
+    for item, place, value in _chosen(gradient, sweep):
+        sweep.tables.append((item, place, at_pair(value)))
     if values in wanted:
         sweep.value, sweep.weights = by_value, at_pair(gradient.dense[by_value.hole])
-    if lowered.single and _reads(sweep, delta_of(lowered.terms[0].name)):
+    if delta_by_pairs and _reads(sweep, delta_of(lowered.terms[0].name)):
         sweep.delta = by_value.left, split.row(n.SUMMED, "query_row")
     return sweep
+
+
+def _chosen(
+    gradient: Gradient, sweep: KeySweep
+) -> Iterator[tuple[Input, n.Gather | n.Pick, n.Node]]:
+    """Yield what elements of tables, and of rows that pairs pick from, receive."""
+    for array, parts in gradient.indexed.items():
+        for indices, value in parts:
+            yield sweep.split.inputs[array], n.Gather(array, indices), value
+    for rows_of, parts in gradient.picked.items():
+        item = next(one for one in sweep.wanted if one.hole is rows_of)
+        for index, value in parts:
+            yield item, n.Pick(rows_of, index), value
 
 
 def _row_adjoints(lowered: Lowered, rows: Gradient) -> dict[n.Node, n.Node]:

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from regard.backends.cpu.call import diagonal_evaluator
 from regard.backends.cpu.caller import Caller
+from regard.backends.cpu.gradient import GradientSweeps
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.keysweep import KeySweep, delta_of
 from regard.backends.cpu.matrix import matrix_defines
 from regard.backends.cpu.module import KEY_BLOCK, WHOLE, Module
 from regard.backends.cpu.slots import place_kind
+from regard.backends.cpu.watch import place_largest
 from regard.backends.values import layout
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
@@ -39,6 +41,7 @@ class _Run:
     """One backward call."""
 
     kernel: Kernel
+    sweeps: GradientSweeps
     bound: Bound
     holes: dict[str, Tensor]
     totals: Totals
@@ -65,18 +68,21 @@ def run_backward(
     holes = dict(saved)
     if kernel.reads_summed:
         holes["summed"] = saved["summed"].unsqueeze(3)
-    run = _Run(kernel, bound, holes, Totals(kernel.request.wanted, bound))
+    sweeps = kernel.gradient(frozenset(grads))
+    run = _Run(kernel, sweeps, bound, holes, Totals(kernel.request.wanted, bound))
+    holes |= place_largest(kernel, saved, grads)
     run.holes["do"] = _summed_adjoint(run, grads["output"].unsqueeze(3))
-    _normaliser_adjoints(run)
+    _statistic_adjoints(run, grads)
+    _normaliser_adjoints(run, grads)
     _row_adjoints(run, grads)
-    if kernel.backward is not None:
-        _pair_adjoints(run, kernel.backward)
+    if sweeps.backward is not None:
+        _pair_adjoints(run, sweeps.backward)
     return run.totals.finished()
 
 
 def _summed_adjoint(run: _Run, received: Tensor) -> Tensor:
     """Return what the summed row receives, and give `finish`'s leaves their gradient."""
-    finish = run.kernel.adjoints.finish
+    finish = run.sweeps.adjoints.finish
     if finish is None:
         return received
     run.holes["grad"] = received
@@ -92,39 +98,68 @@ def _as_stored(run: _Run) -> dict[str, Tensor]:
 
     It is the output's adjoint, which is no wider than the output was: nothing is rounded.
     """
-    exact = run.bound.q.dtype == torch.bfloat16 and run.kernel.adjoints.finish is None
+    exact = run.bound.q.dtype == torch.bfloat16 and run.sweeps.adjoints.finish is None
     if not exact or not matrix_defines():
         return run.holes
     return {**run.holes, "do": run.holes["do"].to(torch.bfloat16)}
 
 
-def _normaliser_adjoints(run: _Run) -> None:
-    """Find gd and gl, what normalisers receive; of a single term the pairs find it."""
-    kernel, holes = run.kernel, run.holes
-    if kernel.lowered.single:
+def _statistic_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
+    """Put what observed sums receive among the holes; sums of no row receive nothing."""
+    for one in run.sweeps.watched:
+        grad = grads[one.name]
+        match one.axes:
+            case "bhi":
+                run.holes[one.adjoint.name] = _existing(run, grad[..., None, None])
+            case "bhic":
+                run.holes[one.adjoint.name] = _existing(run, grad.unsqueeze(3))
+            case "bhj":
+                run.holes[one.adjoint.name] = grad[:, :, None, :, None]
+
+
+def _normaliser_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
+    """Find gd and gl, what normalisers receive; perhaps the pairs find it."""
+    kernel, holes, inverses = run.kernel, run.holes, run.sweeps.inverses
+    if run.sweeps.delta_by_pairs:
+        return
+    if run.sweeps.follows:
+        holes[delta_of(kernel.lowered.terms[0].name).name] = _delta(run, grads)
         return
     nothing = torch.zeros((1, 1, 1, 1, 1), dtype=run.bound.compute_dtype)
     for term in kernel.lowered.terms:
         holes |= {f"{letter}:{term.name}": nothing for letter in ("gd", "gl")}
-    if kernel.inverses is None:
+    if inverses is None:
         return
     caller = Caller(kernel, run.bound, _as_stored(run))
-    found = caller.row_results(kernel.inverses, kernel.inverses.row_results)
-    caller.run(kernel.inverses, list(found.values()))
+    found = caller.row_results(inverses, inverses.row_results)
+    caller.run(inverses, list(found.values()))
     holes |= spent_by_normalisers(kernel.lowered, {**holes, **found})
 
 
 def _row_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
     """Find what observed rows receive, and give the leaves of sinks and normalisers theirs."""
     lowered, holes = run.kernel.lowered, run.holes
+    nothing = torch.zeros((1, 1, 1, 1, 1), dtype=run.bound.compute_dtype)
     for name in lowered.rows:
-        holes[f"g:{name}"] = _existing(run, grads[name][..., None, None])
-    if not run.kernel.rows_give:
+        grad = grads.get(name)
+        holes[f"g:{name}"] = nothing if grad is None else _existing(run, grad[..., None, None])
+    if not run.sweeps.rows_give:
         return
-    if lowered.single:
-        delta = (holes["do"] * holes["summed"]).sum(-1, True)
-        holes[delta_of(lowered.terms[0].name).name] = delta
-    run.totals.add(run.kernel.adjoints.rows, run.rows())
+    if run.sweeps.delta_by_pairs:
+        holes[delta_of(lowered.terms[0].name).name] = _delta(run, grads)
+    run.totals.add(run.sweeps.adjoints.rows, run.rows())
+
+
+def _delta(run: _Run, grads: dict[str, Tensor]) -> Tensor:
+    """Return r times what the one normaliser receives: the weights are linear in r."""
+    holes = run.holes
+    delta = (holes["do"] * holes["summed"]).sum(-1, True)
+    for one in run.sweeps.watched:
+        if "k" in one.axes:
+            delta = delta + (grads[one.name] * holes[one.name]).sum(-1)[..., None, None]
+        else:
+            delta = delta + (holes[one.adjoint.name] * holes[one.hole.name]).sum(-1, True)
+    return delta
 
 
 def _existing(run: _Run, received: Tensor) -> Tensor:

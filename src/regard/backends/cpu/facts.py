@@ -37,6 +37,9 @@ _SWEEPS = {
     "decode": "row sums and output at once; keys and values are read where they lie",
     "sums": "row sums",
     "spread": "the output, from weights that read row sums",
+    "later": "observed sums that read row values",
+    "received": "what each key received",
+    "top": "the largest weights of each row",
     "inverses": "what normalisers receive",
     "backward": "what every input receives",
 }

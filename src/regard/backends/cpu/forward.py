@@ -12,10 +12,13 @@ from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.module import Module
 from regard.backends.cpu.prepare_rows import prepare_rows
 from regard.backends.cpu.rowsweep import RowSweep
+from regard.backends.cpu.watch import class_count, put_columns, take_classes, watch
+from regard.backends.cpu.watch_sweeps import APPENDED, COLUMNS, appends_columns
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
+from regard.ir.observed import parse
 
 
 def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -34,6 +37,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
         return {"output": _output_alone(kernel, caller)}, {}
     if kernel.prepared:
         prepare_rows(kernel, caller, holes)
+    put_columns(kernel, caller, holes)
     summed = caller.rows(_width(kernel, caller))
     for module in _sweeps(kernel, caller):
         found = caller.row_results(module, kernel.read_again)
@@ -43,9 +47,14 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
         histograms = [make_histogram(part, caller) for part in module.sweep.histograms]
         caller.run(module, [*results, *histograms], _chunks(kernel, caller, module))
         for part, weights in zip(module.sweep.histograms, histograms, strict=True):
-            summed += weigh_table(part, weights, bound)
+            table = weigh_table(part, weights, bound)
+            summed[..., : table.shape[-1]] += table
         holes |= found
-    outputs = {"output": summed}
+    if appends_columns(kernel.lowered):
+        width = summed.shape[-1] - class_count(kernel)
+        take_classes(kernel, summed[..., width:], holes)
+        summed = summed[..., :width].contiguous()
+    outputs = {"output": summed, **watch(kernel, caller, holes)}
     if kernel.lowered.finish is not None or kernel.lowered.rows:
         holes["summed"] = summed.unsqueeze(3)
         at = Evaluator(bound, Tile(0, bound.queries, 0, 0), holes, Cache())
@@ -53,7 +62,9 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
             holes["alive"] = holes["alive"] > 0
             outputs["output"] = _finished(kernel, at, holes)
         outputs |= _observed(kernel, at, holes)
-    holes.pop("summed", None)
+    for name in ("summed", APPENDED.name, COLUMNS.name, "ones:keys"):
+        holes.pop(name, None)
+    holes |= {name: value for name, value in outputs.items() if parse(name).kind in ("top", "keys")}
     return outputs, {**holes, "summed": summed} if kernel.reads_summed else holes
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from regard.backends.cpu.fold import fold_constants
 from regard.backends.cpu.rowsweep import Component, Histogram, RowSum, RowSweep, ShiftedTerm
 from regard.backends.cpu.seen import Seen, split_seen
+from regard.backends.cpu.watch_sweeps import add_fused_sums, add_spread_sums, summed_rows
 from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.passes.build import ONE, ZERO, add, mul, select, substitute
@@ -72,7 +73,11 @@ def make_fused_sweep(lowered: Lowered, split: Split) -> RowSweep | None:
     for part in parts:
         terms = tuple(places[name] for name in part.terms)
         sweep.components.append(Component(split.pair(part.pair), split.pair(part.row), terms))
-    sweep.values = split.summed(values.rows)
+    sweep.values = summed_rows(lowered, values.rows, split)
+    if not add_fused_sums(
+        sweep, lowered, lambda node: linear_parts(substitute(node, weights), atoms)
+    ):
+        return None
     for scale, chosen in values.chosen:
         parts = parts_of(scale)
         if parts is None or len(parts) > 1:
@@ -135,16 +140,15 @@ def make_spread_sweep(lowered: Lowered, split: Split) -> RowSweep:
         return select(lowered.seen, mul(lowered.weights, scale))
 
     components = [Component(split.pair(weights(parted.scale)), ONE)]
-    values = split.summed(parted.rows)
+    values = summed_rows(lowered, parted.rows, split)
     sweep = RowSweep(split, seen, components=components, values=values)
+    add_spread_sums(sweep, lowered)
     for scale, chosen in parted.chosen:
         sweep.histograms.append(_histogram(chosen, Part(ONE, weights(scale)), (), split))
     return sweep
 
 
-def make_inverse_sweep(
-    lowered: Lowered, split: Split, bodies: Mapping[str, n.Node]
-) -> RowSweep | None:
+def make_inverse_sweep(lowered: Lowered, split: Split, bodies: Mapping[str, n.Node]) -> RowSweep:
     """Return the sweep that finds what each normaliser receives.
 
     Args:
@@ -153,13 +157,11 @@ def make_inverse_sweep(
         bodies: What each normaliser receives, by hole name, as sums over keys.
 
     Returns:
-        The sweep, or None if it takes none: a single term's adjoint follows from the summed row.
+        The sweep.
 
     Raises:
         UnsupportedError: If a kernel cannot do it.
     """
-    if not bodies or lowered.single:
-        return None
     sweep = RowSweep(split, {term.name: split_seen(term, split) for term in lowered.terms})
     for name, body in bodies.items():
         sweep.sums.append(RowSum(name, split.pair(fold_constants(_over_pairs(body)))))

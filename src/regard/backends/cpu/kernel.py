@@ -12,28 +12,32 @@ import torch
 
 from regard.backends.base import Request
 from regard.backends.cpu import forward_sweeps
-from regard.backends.cpu.adjoint_sweep import make_key_sweep
 from regard.backends.cpu.compiler import find_compiler
 from regard.backends.cpu.fold import fold_constants
+from regard.backends.cpu.gradient import GradientSweeps
 from regard.backends.cpu.keysweep import KeySweep
 from regard.backends.cpu.module import KEY_BLOCK, QUERY_BLOCK, Module, Sweep
 from regard.backends.cpu.ranksweep import RankSweep, make_choice_sweep, make_threshold_sweep
 from regard.backends.cpu.rowsweep import RowSweep
+from regard.backends.cpu.watch_sweeps import (
+    make_later_sweep,
+    make_received_sweep,
+    make_top_sweep,
+)
 from regard.ir import nodes as n
 from regard.ir.print_text import formula_text
 from regard.ir.program import Leaf
 from regard.ir.types import axes_of
-from regard.passes.adjoint import Adjoints, derive_adjoints
 from regard.passes.differentiate import Gradient
 from regard.passes.find_uses import find_uses
 from regard.passes.lower import Lowered, lower
 from regard.passes.split_pairs import Input, Split
 from regard.passes.unshift_bounded import unshift_bounded
 
-# The letters of the row values each sweep finds known: those of `lower`, then those of `adjoint`.
+# The letters of the row values each sweep finds known, and those of what is observed.
 _FIRST = ("n", "z", "t")
 _FOUND = (*_FIRST, "m", "s", "r", "x")
-_ADJOINTS = ("do", "g", "gd", "gl")
+_OBSERVING = (*_FOUND, "o", "columns", "ones")
 _NAME_LENGTH = 40
 # Laying out keys costs about as much as this many query rows.
 _FEW_ROWS, _MANY_KEYS = 8, 512
@@ -49,6 +53,7 @@ class Kernel:
         maxima: `max_over_keys` nodes by the name of the hole that stands for each.
         wanted: The leaves whose gradient is asked for.
         carried: What the leaves of each input receive, by input, found when first needed.
+        gradients: The sweeps of gradients, by what is observed and receives something.
     """
 
     request: Request
@@ -56,6 +61,7 @@ class Kernel:
     maxima: dict[str, n.KeyMax]
     wanted: tuple[n.Node, ...]
     carried: dict[n.Node, Gradient] = field(default_factory=dict)
+    gradients: dict[frozenset[str], GradientSweeps] = field(default_factory=dict)
 
     @property
     def real(self) -> str:
@@ -156,24 +162,24 @@ class Kernel:
         return few and not self.request.wanted and self.decode is not None
 
     @cached_property
-    def adjoints(self) -> Adjoints:
-        """The adjoint sweeps in terms of the program's own leaves; `finish` and `rows` run so."""
-        return derive_adjoints(self.lowered, self.wanted)
-
-    @cached_property
     def read_again(self) -> frozenset[str]:
         """The row values that later sweeps, results and gradients read, by hole name."""
         lowered = self.lowered
-        later = [*self.forward[1:], *self._gradient()]
-        nodes = [item.node for module in later if module is not None for item in module.inputs]
+        observe = frozenset(self.request.observe)
+        gradient = self.gradient(observe) if self.wanted else None
+        later = [*self.forward[1:], *self.watching, *(gradient.modules if gradient else ())]
+        nodes = [item.node for module in later for item in module.inputs]
         nodes += lowered.rows.values()
         nodes += [] if lowered.finish is None else [lowered.finish]
-        if self.wanted:
-            gradients = [self.adjoints.rows, self.adjoints.finish]
+        if self.top is not None:
+            nodes += [term.hole("r") for term in lowered.terms]
+        if gradient is not None:
+            gradients = [gradient.adjoints.rows, gradient.adjoints.finish]
             nodes += [node for one in gradients if one is not None for node in one.expressions()]
         names = {part.name for node in nodes for part in n.walk(node) if isinstance(part, n.Hole)}
         tops = {f"top:{name[4:]}" for name in lowered.rows if name.startswith("max:")}
-        return frozenset(names | tops | {"alive"})
+        sums = {one.hole.name for one in lowered.statistics}
+        return frozenset(names | tops | sums | {"alive"})
 
     @cached_property
     def reads_summed(self) -> bool:
@@ -181,29 +187,51 @@ class Kernel:
         lowered = self.lowered
         if lowered.finish is not None or n.SUMMED.name in self.read_again:
             return True
-        return bool(self.wanted) and lowered.single and self.rows_give
+        if not self.wanted or not lowered.single:
+            return False
+        # A gradient of what is observed reads it where the adjoint sweep alone need not.
+        return bool(lowered.statistics) or self.gradient().rows_give
+
+    def gradient(self, received: frozenset[str] = frozenset()) -> GradientSweeps:
+        """Return the sweeps of the gradient.
+
+        Args:
+            received: What is observed and receives something, by name.
+
+        Returns:
+            The sweeps; the same for the same names.
+        """
+        watched = tuple(one for one in self.lowered.statistics if one.name in received)
+        names = frozenset(one.name for one in watched)
+        if names not in self.gradients:
+            made = GradientSweeps(self.lowered, self.wanted, watched, self._split, self._module)
+            self.gradients[names] = made
+        return self.gradients[names]
 
     @cached_property
-    def rows_give(self) -> bool:
-        """Whether row expressions alone, such as sinks, give a leaf a gradient."""
-        rows = self.adjoints.rows
-        return bool(rows.indexed or rows.outer) or any(isinstance(x, Leaf) for x in rows.dense)
+    def later(self) -> Module[RowSweep] | None:
+        """The sweep of observed sums that read row values or others."""
+        found = {name for module in self.forward for name in module.row_results}
+        sweep = make_later_sweep(self.lowered, found, self._split(*_OBSERVING))
+        return None if sweep is None else self._module(sweep, "later")
 
     @cached_property
-    def inverses(self) -> Module[RowSweep] | None:
-        """The sweep that finds what each normaliser receives, where that takes one."""
-        split = self._split(*_FOUND, "do")
-        bodies = self.adjoints.inverses
-        sweep = forward_sweeps.make_inverse_sweep(self.lowered, split, bodies)
-        return None if sweep is None else self._module(sweep, "inverses")
+    def received(self) -> Module[KeySweep] | None:
+        """The sweep that finds what each key received."""
+        sweep = make_received_sweep(self.lowered, self._split(*_OBSERVING))
+        return None if sweep is None else self._module(sweep, "received")
 
     @cached_property
-    def backward(self) -> Module[KeySweep] | None:
-        """The sweep that finds what every leaf receives; None if pairs give nothing."""
-        known = [letter for letter in _ADJOINTS if letter != "gd" or not self.lowered.single]
-        split = self._split(*_FOUND, *known)
-        sweep = make_key_sweep(self.lowered, split, self.wanted, self.adjoints.rows)
-        return None if sweep is None else self._module(sweep, "backward")
+    def top(self) -> Module[RankSweep] | None:
+        """The sweep that finds the largest weights of each row."""
+        sweep = make_top_sweep(self.lowered, self._split(*_OBSERVING))
+        return None if sweep is None else self._module(sweep, "top")
+
+    @property
+    def watching(self) -> list[Module]:
+        """The sweeps of what is observed beside the output's, in the order in which they run."""
+        found = (self.later, self.received, self.top)
+        return [module for module in found if module is not None]
 
     def sweeps(self, queries: int, keys: int) -> list[Module]:
         """Return the sweeps of a call in the order in which they run.
@@ -217,13 +245,14 @@ class Kernel:
         """
         few = self.decode if self.reads_in_place(queries, keys) else None
         forward = self.forward if few is None else [few]
-        modules = [*self.choices, self.counts, self.thresholds, *forward, *self._gradient()]
+        modules = [*self.choices, self.counts, self.thresholds, *forward, *self.watching]
+        modules += self.gradient().modules if self.wanted else []
         return [module for module in modules if module is not None]
 
     def code(self) -> str:
         """Return the C++ of the output's sweeps, or, if gradients are wanted, of the gradient's."""
         first = [*self.choices, self.counts, self.thresholds]
-        modules = self._gradient() if self.wanted else [*first, *self.forward]
+        modules = self.gradient().modules if self.wanted else [*first, *self.forward]
         conditions, indices = find_uses(self.request.root)
 
         def kind(item: Input) -> str:
@@ -240,9 +269,6 @@ class Kernel:
             for module in modules
             if module is not None
         )
-
-    def _gradient(self) -> list[Module | None]:
-        return [self.inverses, self.backward] if self.wanted else []
 
     def _split(self, *letters: str) -> Split:
         """Return an empty split in which maxima over keys and these row values are known."""
@@ -305,7 +331,7 @@ def _compile(request: Request) -> Kernel:
     wanted = tuple(leaf for leaf in leaves if leaf.name in request.wanted)
     kernel = Kernel(request, lowered, maxima, wanted)
     # All that may be unsupported is found now, not in the middle of a call.
-    _ = kernel.forward, kernel.prepared
+    _ = kernel.forward, kernel.prepared, kernel.watching
     if wanted:
-        _ = kernel.inverses, kernel.backward
+        _ = kernel.gradient().modules, kernel.gradient(frozenset(request.observe)).modules
     return kernel

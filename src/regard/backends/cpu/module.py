@@ -38,6 +38,9 @@ _LOOPS = {
     "spread": ("forward.h", "sweep_rows"),
     "decode": ("decode.h", "sweep_few"),
     "inverses": ("forward.h", "sweep_rows"),
+    "later": ("forward.h", "sweep_rows"),
+    "received": ("backward.h", "sweep_keys"),
+    "top": ("rank.h", "rank_rows"),
     "backward": ("backward.h", "sweep_keys"),
 }
 # What a row value that is known beforehand is, by the letters of its hole.
@@ -47,6 +50,9 @@ _ROW_VALUES = {
     "x": "the row sum of num · (score − m) of term {}",
     "z": "the largest score of term {}", "t": "the threshold of term {}",
     "chosen": "the keys of choice {}",
+    "o": "the observed {}", "g": "the adjoint of the observed {}", "keys": "the keys of {}",
+    "columns": "1 at the key's class, of {}", "appended": "{} and the classes of keys",
+    "ones": "1",
     "gs": "the adjoint of the row sum of term {}", "gx": "the adjoint of x of term {}",
     "gl": "the adjoint of the row sum of term {}, which is 1",
     "gd": "r times its adjoint of term {}", "do": "the adjoint of the summed row",
@@ -58,7 +64,8 @@ _VARIES = {
     "key": "number of a key", "query_row": "query row", "key_row": "key row",
     "pair": "of a pair", "table": "table", "diagonal": "function of i − j",
     "query_table": "query row that pairs pick from", "key_table": "key row that pairs pick from",
-    "choice": "listed for each query",
+    "choice": "listed for each query", "listed": "listed for each query",
+    "placed": "of the listed keys of each query",
 }  # fmt: skip
 
 # The inputs that products read.

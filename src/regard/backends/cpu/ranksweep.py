@@ -23,16 +23,19 @@ class RankSweep(RowSweep):
     Attributes:
         numbers: For each term a row expression: α - 1, or how many keys are chosen.
         chooses: Whether keys are chosen; otherwise thresholds are found.
+        valued: Whether the chosen keys' scores are returned too.
     """
 
     numbers: list[n.Node] = field(default_factory=list)
     chooses: bool = False
+    valued: bool = False
 
     @property
     def row_results(self) -> list[str]:
         """The names of the row values a call returns, in order."""
         if self.chooses:
-            return [term.name for term in self.terms]
+            names = [term.name for term in self.terms]
+            return [*names, *(f"values of {name}" for name in names)] if self.valued else names
         return [f"{letter}:{term.name}" for letter in "zt" for term in self.terms]
 
     def source(self, kinds: dict[Input, str]) -> str:
@@ -88,6 +91,29 @@ def make_choice_sweep(choice: Choice, split: Split) -> RankSweep:
     return sweep
 
 
+def make_weight_sweep(weight: n.Node, seen: dict[str, Seen], k: int, split: Split) -> RankSweep:
+    """Return the sweep that finds the largest weights of each row.
+
+    Args:
+        weight: The weight of a pair, -inf where it is not seen, in split form.
+        seen: When each term sees a pair.
+        k: How many.
+        split: What it was split into.
+
+    Returns:
+        The sweep.
+    """
+    sweep = RankSweep(split, dict(seen), chooses=True, valued=True)
+    # No term has this name.
+    sweep.seen[_TOP] = Seen(None)
+    sweep.terms.append(ShiftedTerm(_TOP, (weight,), sink=None, floor_zero=False, kept=True))
+    sweep.numbers.append(n.Const(float(k)))
+    return sweep
+
+
+_TOP = "largest weights"
+
+
 def _rank(sweep: RankSweep, name: str, score: n.Node, seen: Seen, number: n.Node) -> None:
     sweep.seen[name] = seen
     exponents = (sweep.split.pair(score),)
@@ -104,7 +130,8 @@ class _Writer(RowWriter):
         head = [
             f"static constexpr int TERMS = {len(sweep.terms)}, SUMS = 0, COMPONENTS = 0, "
             "FINALS = 0;",
-            f"static constexpr bool CHOOSES = {str(sweep.chooses).lower()};",
+            f"static constexpr bool CHOOSES = {str(sweep.chooses).lower()}, "
+            f"VALUED = {str(sweep.valued).lower()};",
             "static constexpr int VALUE = -1;",
         ]
         return "\n".join(

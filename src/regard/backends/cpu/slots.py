@@ -11,7 +11,7 @@ from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.ir.types import axes_of
 from regard.passes.differentiate import Adjoint, differentiate
-from regard.passes.split_pairs import COSTLY, ChannelSum, Input, Split
+from regard.passes.split_pairs import COSTLY, ChannelSum, Input, Split, keys_of
 
 # Inputs of one number a place, by what they vary along; their lists in C++, and those lists' sizes.
 _LISTS = {
@@ -27,7 +27,7 @@ _SIZES = ("by_row", "by_column", "width")
 # What one channel's sum receives.
 _RECEIVED = n.Hole("g", "bhij")
 # As many as `Tile` holds, in template/tile.h.
-_MOST_DRAWS, _MOST_CHOICES = 8, 4
+_MOST_DRAWS, _MOST_CHOICES, _MOST_PLACED = 8, 4, 2
 # How the rows of a channel sum are called in C++: of the query, of W keys, of the head.
 _LETTERS = {"query_row": "u", "key_row": "w", "channels": "a"}
 
@@ -64,6 +64,11 @@ class Slots:
         self.draws = list(split.draws.items())
         if len(self.draws) > _MOST_DRAWS:
             raise UnsupportedError(f"a kernel draws at most {_MOST_DRAWS} times at a pair")
+        self.placed = [item for item in self.inputs if item.kind == "placed"]
+        if len(self.placed) > _MOST_PLACED:
+            raise UnsupportedError(
+                f"a kernel reads at most {_MOST_PLACED} lists of largest weights"
+            )
         self.choices = [item for item in self.inputs if item.kind == "choice"]
         if len(self.choices) > _MOST_CHOICES:
             raise UnsupportedError(f"a kernel reads at most {_MOST_CHOICES} choices of keys")
@@ -91,13 +96,18 @@ class Slots:
         if item is None:
             return None
         kind = self.kinds[item]
-        if item.kind == "choice":
-            return f"load_int(t.chosen[{self.choices.index(item)}] + j)", "bool"
+        if item.kind in ("choice", "placed"):
+            return self._listed(item)
         if item.kind == "diagonal":
             if kind == "real":
                 return f"load(t.diagonal<real>({self.index(item)}, i) + j)", kind
             return f"load_int(t.diagonal<integer>({self.index(item)}, i) + j)", kind
         return self._slot(item, _AT_PAIR)
+
+    def _listed(self, item: Input) -> Read:
+        if item.kind == "choice":
+            return f"load_int(t.chosen[{self.choices.index(item)}] + j)", "bool"
+        return f"load(t.placed[{self.placed.index(item)}] + j)", "real"
 
     def rows(self, node: n.Node) -> Read | None:
         """Return how a node is read at W query rows, or None if it is computed."""
@@ -151,6 +161,9 @@ class Slots:
             about = "What is drawn and chosen in query row i."
         for k, item in enumerate(self.choices):
             body.append(f"t.choose({k}, {self.index(item)}, i);")
+        for k, item in enumerate(self.placed):
+            keys = self.index(self.split.inputs[keys_of(item.node)])
+            body.append(f"t.place({k}, {keys}, {self.index(item)}, i);")
         return function("static void start_row(Tile& t, int i)", body, about)
 
     def channel_functions(self) -> list[str]:

@@ -226,6 +226,8 @@ template <class P> struct Ranks {
         if (P::CHOOSES) {
           prune(row, int64_t(__builtin_ceil(numbers[k][i])), spare);
           __builtin_memcpy(results[k].at(0, t.b, t.h, t.i0 + i), row.columns, sizeof(real) * row.count);
+          if (P::VALUED)
+            __builtin_memcpy(results[P::TERMS + k].at(0, t.b, t.h, t.i0 + i), row.values, sizeof(real) * row.count);
           continue;
         }
         *results[k].at(0, t.b, t.h, t.i0 + i) = finite_shift(row.top);

@@ -34,7 +34,7 @@ struct Product {
   int score, left, right, to_left, to_right;
 };
 
-constexpr int MOST_DRAWS = 8, MOST_CHOICES = 4;
+constexpr int MOST_DRAWS = 8, MOST_CHOICES = 4, MOST_PLACED = 2;
 
 struct Tile {
   const Call* call;
@@ -51,6 +51,7 @@ struct Tile {
   const real* deltas;  // of each query row, in backward: its adjoint · its summed row
   uint32_t draws[MOST_DRAWS];  // the random state of each draw in the present query row
   alignas(64) integer chosen[MOST_CHOICES][KEY_BLOCK];  // which keys of the present query row are chosen
+  alignas(64) real placed[MOST_PLACED][KEY_BLOCK];      // numbers of its listed keys, 0 elsewhere
 
   int seen() const { return last - first; }
   real* scores_seen(int k) const { return scores[k] + first * SCORE_ROW; }
@@ -115,11 +116,11 @@ struct Tile {
     for (int lane = 0; lane < W && j + lane < keys; ++lane) to[lane] = x[lane];
   }
 
-  // Mark the tile's keys that query row i has among its chosen ones, which the input lists as they rise.
-  void choose(int k, int input, int i) {
+  // Visit the tile's keys that an input lists for query row i, as they rise: their places in the tile
+  // and in the list.
+  template <class F> void each_listed(int input, int i, F visit) {
     const Input& x = call->inputs[input];
     const integer* listed = (const integer*)place_of(x, b, h, i0 + i, 0);
-    __builtin_memset(chosen[k], 0, sizeof(integer) * padded(keys, W));
     int64_t low = 0, high = x.width;
     while (low < high) {
       const int64_t middle = (low + high) / 2;
@@ -128,7 +129,18 @@ struct Tile {
       else
         high = middle;
     }
-    for (; low < x.width && listed[low] < j0 + keys; ++low) chosen[k][listed[low] - j0] = -1;
+    for (; low < x.width && listed[low] < j0 + keys; ++low) visit(listed[low] - j0, low);
+  }
+  // Mark the tile's keys that query row i has among its chosen ones.
+  void choose(int k, int input, int i) {
+    __builtin_memset(chosen[k], 0, sizeof(integer) * padded(keys, W));
+    each_listed(input, i, [&](int64_t j, int64_t) { chosen[k][j] = -1; });
+  }
+  // Place the numbers that an input holds for the listed keys of query row i.
+  void place(int k, int keys_input, int input, int i) {
+    const real* numbers_of = (const real*)place_of(call->inputs[input], b, h, i0 + i, 0);
+    __builtin_memset(placed[k], 0, sizeof(real) * padded(keys, W));
+    each_listed(keys_input, i, [&](int64_t j, int64_t at) { placed[k][j] = numbers_of[at]; });
   }
 
   // The random state of draws for query row i; what axes a draw reads is written in the program.
