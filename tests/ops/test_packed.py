@@ -98,7 +98,7 @@ MISTAKES = [
     (dict(), "attend_packed needs query_starts, e.g. [0, 5, 12] for sequences of 5 and 7 rows"),
     (
         dict(query_starts=STARTS, observe=["weights"]),
-        "dense weights of a ragged batch have no common shape; use attend for each sequence",
+        "'weights' of a ragged batch has no common shape; use attend for each sequence",
     ),
     (
         dict(query_starts=[0]),

@@ -14,6 +14,7 @@ from regard.errors import InputError
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
 from regard.ops.attend import attend
+from regard.ops.observe import changed, observed_inputs
 from regard.ops.parameters import initial_tensor, parameter_shapes
 from regard.passes.restrict_where import drop_weights, restrict_where
 
@@ -256,12 +257,13 @@ class Programmed(nn.Module):
             return parts[0]
         if not observe:
             return torch.cat(parts, dim=1)
-        seen = {name: torch.cat([part[1][name] for part in parts], dim=1) for name in observe}
+        seen = {name: changed(_joined, *(part[1][name] for part in parts)) for name in observe}
         return torch.cat([part[0] for part in parts], dim=1), seen
 
     def _options_of(self, group: _Group, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options without inputs that only other groups' programs read."""
         others = {name for one in self._each_group() for name in one.reads}
+        others -= observed_inputs(options["observe"])
         learned = [name for name in options if name in group.shapes and name not in others]
         if learned:
             raise InputError(f"'{learned[0]}' is learned by the layer and cannot be given")
@@ -332,3 +334,8 @@ def check_head_groups(spans: list[tuple[int, int]], heads: int, key_heads: int) 
 def draw_seed() -> int:
     """Return a seed from torch's generator: drawn on the CPU, so that no device is waited for."""
     return int(torch.randint(0, 2**63 - 1, ()).item())
+
+
+def _joined(*heads: Tensor) -> Tensor:
+    """Return what groups of heads gave, as one."""
+    return torch.cat(heads, dim=1)

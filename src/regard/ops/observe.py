@@ -4,7 +4,7 @@ Leaves to others: those sums (the backends, by the names of `ir/observed`).
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -106,6 +106,26 @@ def value_count(name: str) -> int:
 def packed(values: tuple[Tensor, ...]) -> Any:
     """Return what the user gets for one name: a tensor, or the largest weights."""
     return values[0] if len(values) == 1 else TopWeights(*values)
+
+
+def changed(change: Callable[..., Tensor], *values: Any) -> Any:
+    """Return what a function makes of the tensors of one name, for one call or several.
+
+    Args:
+        change: Takes a tensor of each call.
+        *values: What the user got for the name in each call.
+
+    Returns:
+        The same kind of value.
+    """
+    if isinstance(values[0], TopWeights):
+        return TopWeights(*(change(*parts) for parts in zip(*values, strict=True)))
+    return change(*values)
+
+
+def observed_inputs(observe: Sequence[str]) -> set[str]:
+    """Return the names of the features that what is observed reads."""
+    return {name.split(":")[1] for name in observe if name.startswith("mass:")}
 
 
 def _values(one: Observation, raw: list[Tensor], bound: Bound) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from regard.errors import InputError
 from regard.ir.program import AttentionProgram
 from regard.ops.attend import attend
+from regard.ops.observe import changed
 
 
 def attend_packed(
@@ -33,12 +34,13 @@ def attend_packed(
         v: Values, (G, total M, E); or nested.
         query_starts: Where each sequence starts, and the end: integers (S + 1,) from 0 to total N.
         key_starts: The same for keys; that of queries unless given.
-        **options: As for `attend`: parameters, tables and run-time scalars; observe of row values;
-            backend; seed. Positions count from each sequence's start.
+        **options: As for `attend`: parameters, tables and run-time scalars; observe, of what
+            queries have; backend; seed. Positions count from each sequence's start.
 
     Returns:
         The output in the form of q: (H, total N, E), or a nested tensor of (N_s, H, E). With
-        `observe`, also a dict of values (H, total N).
+        `observe`, also a dict of values (H, total N), (H, total N, classes) of keys' classes; key
+        rows of the largest weights count from each sequence's start.
 
     Raises:
         InputError: If the starts do not fit, or an option has no meaning here.
@@ -52,10 +54,11 @@ def attend_packed(
         raise InputError(
             "attend_packed needs query_starts, e.g. [0, 5, 12] for sequences of 5 and 7 rows"
         )
-    if "weights" in options.get("observe", ()):
-        raise InputError(
-            "dense weights of a ragged batch have no common shape; use attend for each sequence"
-        )
+    for name in options.get("observe", ()):
+        if name in ("weights", "received") or name.startswith("map:"):
+            raise InputError(
+                f"'{name}' of a ragged batch has no common shape; use attend for each sequence"
+            )
     _check_axes(q, k, v)
     queries, keys = _both_starts(query_starts, key_starts, q, k)
     query_map, key_map = _Ragged(queries), _Ragged(keys)
@@ -67,7 +70,7 @@ def attend_packed(
         return query_map.unpad(found)
     output, seen = found
     return query_map.unpad(output), {
-        name: query_map.unpad(value.unsqueeze(-1)).squeeze(-1) for name, value in seen.items()
+        name: changed(query_map.unpad_values, value) for name, value in seen.items()
     }
 
 
@@ -122,6 +125,10 @@ class _Ragged:
     def unpad(self, padded: Tensor) -> Tensor:
         """Return (heads, total, width)."""
         return padded.transpose(0, 1)[:, self.exists]
+
+    def unpad_values(self, padded: Tensor) -> Tensor:
+        """Return (heads, total) or (heads, total, classes)."""
+        return self.unpad(padded) if padded.dim() > 3 else self.unpad(padded[..., None])[..., 0]
 
 
 def _attend_nested(
