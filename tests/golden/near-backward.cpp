@@ -42,6 +42,7 @@ struct Program {
   static constexpr bool right_in_panels[] = {true, false};
   static constexpr int DELTAS = 2; static constexpr int deltas[] = {6, 7};
   static constexpr int PRODUCTS = 2; static constexpr Product products[] = {{0, 0, 0, 1, 2}, {1, 1, 1, -1, 0}};
+  static constexpr int FIXED = 1;
 
   // The sums over channels of a tile's pairs.
   template <class Lefts>
@@ -59,10 +60,21 @@ struct Program {
   // What a block of keys has received.
   template <class Task> static void finish_channel_sums(const Tile& t, Task& task) {}
 
+  // What is the same for all keys of query row i.
+  static REGARD_INLINE void fix(const Tile& t, int i, Vec* fixed) {
+    const Vec x0 = t.query(1, i);
+    const Int x1 = x0 != splat(real(0.0));
+    const Vec x2 = t.delta(i);
+    const Vec x3 = -x2;
+    const Vec x4 = x3 * x0;
+    const Vec x5 = select(x1, x4, splat(real(0.0)));
+    fixed[0] = x5;
+  }
+
   // What W pairs give to every input.
   template <bool MASKED>
-  static REGARD_INLINE void adjoints(const Tile& t, int i, int j, Vec* row,
-                                     Vec* number) {
+  static REGARD_INLINE void adjoints(const Tile& t, int i, int j, const Vec* fixed,
+                                     Vec* row, Vec* number) {
     if constexpr (MASKED) {
       const Int x0 = lanes() + integer(t.j0 + j);
       const Int x1 = splat_int(t.i0 + i);
@@ -75,30 +87,25 @@ struct Program {
       const Vec x8 = x5 * to_real(x7);
       const Vec x9 = x4 - x8;
       const Int x10 = inside(t, j) & x2 & (x9 != splat(HIDDEN));
-      const Vec x11 = t.query(1, i);
-      const Int x12 = x11 != splat(real(0.0));
-      const Vec x13 = t.delta(i);
-      const Vec x14 = -x13;
-      const Vec x15 = x14 * x11;
-      const Vec x16 = select(x12, x15, splat(real(0.0)));
-      const Vec x17 = t.score(1, i, j);
-      const Vec x18 = x17 * x11;
-      const Vec x19 = x16 + x18;
-      const Vec x20 = t.query(0, i);
-      const Vec x21 = x9 - x20;
-      const Vec x22 = vexp(x21);
-      const Vec x23 = x19 * x22;
-      const Vec x24 = -x23;
-      const Vec x25 = x24 * to_real(x7);
+      const Vec x11 = t.score(1, i, j);
+      const Vec x12 = t.query(1, i);
+      const Vec x13 = x11 * x12;
+      const Vec x14 = fixed[0] + x13;
+      const Vec x15 = t.query(0, i);
+      const Vec x16 = x9 - x15;
+      const Vec x17 = vexp(x16);
+      const Vec x18 = x14 * x17;
+      const Vec x19 = -x18;
+      const Vec x20 = x19 * to_real(x7);
+      const Vec x21 = select(x10, x20, splat(real(0.0)));
+      const Vec x22 = x18 * splat(real(0.25));
+      const Vec x23 = select(x10, x22, splat(real(0.0)));
+      const Vec x24 = select(x10, x17, splat(real(0.0)));
+      const Vec x25 = x24 * x12;
       const Vec x26 = select(x10, x25, splat(real(0.0)));
-      const Vec x27 = x23 * splat(real(0.25));
-      const Vec x28 = select(x10, x27, splat(real(0.0)));
-      const Vec x29 = select(x10, x22, splat(real(0.0)));
-      const Vec x30 = x29 * x11;
-      const Vec x31 = select(x10, x30, splat(real(0.0)));
-      number[0] += x26;
-      store(t.scores[0] + i * SCORE_ROW + j, x28);
-      store(t.scores[1] + i * SCORE_ROW + j, x31);
+      number[0] += x21;
+      store(t.scores[0] + i * SCORE_ROW + j, x23);
+      store(t.scores[1] + i * SCORE_ROW + j, x26);
     } else {
       const Vec x0 = t.score(0, i, j);
       const Vec x1 = splat(real(0.25)) * x0;
@@ -110,30 +117,25 @@ struct Program {
       const Vec x7 = x2 * to_real(x6);
       const Vec x8 = x1 - x7;
       const Int x9 = (x8 != splat(HIDDEN));
-      const Vec x10 = t.query(1, i);
-      const Int x11 = x10 != splat(real(0.0));
-      const Vec x12 = t.delta(i);
-      const Vec x13 = -x12;
-      const Vec x14 = x13 * x10;
-      const Vec x15 = select(x11, x14, splat(real(0.0)));
-      const Vec x16 = t.score(1, i, j);
-      const Vec x17 = x16 * x10;
-      const Vec x18 = x15 + x17;
-      const Vec x19 = t.query(0, i);
-      const Vec x20 = x8 - x19;
-      const Vec x21 = vexp(x20);
-      const Vec x22 = x18 * x21;
-      const Vec x23 = -x22;
-      const Vec x24 = x23 * to_real(x6);
+      const Vec x10 = t.score(1, i, j);
+      const Vec x11 = t.query(1, i);
+      const Vec x12 = x10 * x11;
+      const Vec x13 = fixed[0] + x12;
+      const Vec x14 = t.query(0, i);
+      const Vec x15 = x8 - x14;
+      const Vec x16 = vexp(x15);
+      const Vec x17 = x13 * x16;
+      const Vec x18 = -x17;
+      const Vec x19 = x18 * to_real(x6);
+      const Vec x20 = select(x9, x19, splat(real(0.0)));
+      const Vec x21 = x17 * splat(real(0.25));
+      const Vec x22 = select(x9, x21, splat(real(0.0)));
+      const Vec x23 = select(x9, x16, splat(real(0.0)));
+      const Vec x24 = x23 * x11;
       const Vec x25 = select(x9, x24, splat(real(0.0)));
-      const Vec x26 = x22 * splat(real(0.25));
-      const Vec x27 = select(x9, x26, splat(real(0.0)));
-      const Vec x28 = select(x9, x21, splat(real(0.0)));
-      const Vec x29 = x28 * x10;
-      const Vec x30 = select(x9, x29, splat(real(0.0)));
-      number[0] += x25;
-      store(t.scores[0] + i * SCORE_ROW + j, x27);
-      store(t.scores[1] + i * SCORE_ROW + j, x30);
+      number[0] += x20;
+      store(t.scores[0] + i * SCORE_ROW + j, x22);
+      store(t.scores[1] + i * SCORE_ROW + j, x25);
     }
   }
 };

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regard.backends.base import Declined
-from regard.backends.linear.forward import continue_causally, refuse_hidden_infinities
+from regard.backends.linear.forward import continue_causally
 from regard.backends.linear.kernel import Kernel, Memory, compile_kernel, empty_memory, move_memory
 from regard.backends.values.layout import Tile
 from regard.errors import InputError, UnsupportedError
@@ -116,13 +116,11 @@ def _continue(
             f"attend_recurrent takes queries and keys of the same tokens; "
             f"found {bound.queries} queries and {bound.keys} keys"
         )
-    refuse_hidden_infinities(kernel, bound)
     before = empty_memory(kernel, kernel.part(bound, Tile(0, 0, 0, 0)))
     if state is not None:
         _check_state(state, program, before)
         before = state.memory
-    output, memories = continue_causally(kernel, bound, before)
-    return output, memories[-1]
+    return continue_causally(kernel, bound, before)
 
 
 @lru_cache(maxsize=512)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import regard as rg
-from regard.backends.linear import forward
+from regard.backends.cpu.rowmap import RowMap
+from regard.backends.linear import forward, sums
 from regard.errors import UnsupportedError
 from regard.testing.contract import run_both
 
@@ -101,6 +102,17 @@ def inputs_of(name, rows, dtype=torch.float64):
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 130])
 @pytest.mark.parametrize("name", ORACLES)
 def test_state_gives_what_the_paper_writes(name, rows, monkeypatch):
+    check_against_oracle(name, rows, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["katharopoulos", "every_key"])
+def test_state_gives_it_without_a_compiler(name, monkeypatch):
+    monkeypatch.setattr(sums, "has_states", lambda rows: False)
+    monkeypatch.setattr(RowMap, "can_map", lambda self, rows: False)
+    check_against_oracle(name, 130, monkeypatch)
+
+
+def check_against_oracle(name, rows, monkeypatch):
     # Parts of two chunks, so that one call crosses both kinds of border.
     monkeypatch.setattr(forward, "_FEWEST", 128)
     monkeypatch.setattr(forward, "_NUMBERS", 1)

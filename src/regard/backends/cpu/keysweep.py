@@ -84,18 +84,28 @@ class _Writer:
         self.by_place = {
             place: [x for x in sweep.numbers if place_kind(x) == place] for place in _ADDED
         }
+        # What is the same for all keys, and the lines that compute it once for a row.
+        self.fixed: dict[n.Node, Read] = {}
+        self.fixed_lines = Lines(self._leaf(masked=False, fixes=False))
 
     def text(self) -> str:
         for one in self.sweep.split.sums.values():
             if one.hole in self.sweep.scores:
                 self.slots.keep_channels(one, self.sweep.wanted)
+        adjoints = self._adjoints()
         return "\n".join(
             [
                 "struct Program {",
                 *indent(self.slots.declarations() + self._declarations()),
+                f"  static constexpr int FIXED = {len(self.fixed)};",
                 *self.slots.channel_functions(),
                 *self._channel_adjoints(),
-                *self._adjoints(),
+                *function(
+                    "static REGARD_INLINE void fix(const Tile& t, int i, Vec* fixed)",
+                    self.fixed_lines.lines,
+                    "What is the same for all keys of query row i.",
+                ),
+                *adjoints,
                 "};",
             ]
         )
@@ -137,10 +147,12 @@ class _Writer:
                 found.append((place, left, right, to_left, to_right))
         return [product for product in found if product[3] >= 0 or product[4] >= 0]
 
-    def _leaf(self, masked: bool) -> Callable[[n.Node, Lines], Read | None]:
-        """Return how leaves are read."""
+    def _leaf(self, masked: bool, fixes: bool = True) -> Callable[[n.Node, Lines], Read | None]:
+        """Return how leaves are read; with `fixes`, what a query row decides is one too."""
 
         def read(node: n.Node, lines: Lines) -> Read | None:
+            if fixes and isinstance(node, n.Call) and self._is_of_row(node):
+                return self._fixed(node)
             if isinstance(node, n.Hole) and node.name.startswith("seen:"):
                 return seen_text(self.sweep.seen[node.name[5:]], lines, masked), "bool"
             if isinstance(node, n.Hole) and node.name.startswith("gd:") and self.sweep.delta:
@@ -148,6 +160,24 @@ class _Writer:
             return self.slots.pair(node, lines)
 
         return read
+
+    def _is_of_row(self, root: n.Node) -> bool:
+        """Tell whether a query row, and no key, decides a value."""
+        read = [x for x in n.walk(root) if not isinstance(x, n.Call | n.Const)]
+        return bool(read) and all(
+            isinstance(x, n.Hole) and (self.slots.is_of_row(x) or x.name.startswith("gd:"))
+            for x in read
+        )
+
+    def _fixed(self, node: n.Call) -> Read:
+        """Return where a value of a query row is kept, which is computed there on first use."""
+        if node not in self.fixed:
+            value, kind = self.fixed_lines.value(node)
+            place = f"fixed[{len(self.fixed)}]"
+            cast = "" if kind == "real" else "(Vec)"
+            self.fixed_lines.write(f"{place} = {cast}{value};")
+            self.fixed[node] = (place if kind == "real" else f"(Int){place}"), kind
+        return self.fixed[node]
 
     def _adjoints(self) -> list[str]:
         sweep = self.sweep
@@ -162,8 +192,8 @@ class _Writer:
             return [*lines.lines, *ends]
 
         return by_mask(
-            "static REGARD_INLINE void adjoints(const Tile& t, int i, int j, Vec* row,\n"
-            "                                   Vec* number)",
+            "static REGARD_INLINE void adjoints(const Tile& t, int i, int j, const Vec* fixed,\n"
+            "                                   Vec* row, Vec* number)",
             body,
             "What W pairs give to every input.",
         )

@@ -167,9 +167,31 @@ class RowWriter:
                     return f"score[{place}]", "real"
                 if place is not None and letter == "p":
                     return f"vexp_nonpositive(score[{place}] - shift[{place}])", "real"
-            return self.slots.pair(node, lines)
+            shifted = self._shifted_power(node, lines) if kept else None
+            return self.slots.pair(node, lines) if shifted is None else (shifted, "real")
 
         return read
+
+    def _shifted_power(self, node: n.Node, lines: Lines) -> str | None:
+        """Return how exp(x - m) is computed where x is among what m is the maximum of, or 0."""
+        match node:
+            case n.Call("exp", (n.Call("sub", (x, n.Hole(name=name))),)):
+                pass
+            case n.Call("exp", (n.Call("neg", (n.Hole(name=name),)),)):
+                x = None
+            case _:
+                return None
+        place = self.places.get(name[2:]) if name.startswith("m:") else None
+        if place is None:
+            return None
+        term = self.sweep.terms[place]
+        if x is None:
+            return f"vexp_nonpositive(-shift[{place}])" if term.floor_zero else None
+        if x not in term.exponents:
+            return None
+        # The first pass has found it, if it is the only one.
+        value = f"score[{place}]" if len(term.exponents) == 1 else lines.real(x)
+        return f"vexp_nonpositive({value} - shift[{place}])"
 
     def _seen(self, lines: Lines, name: str, masked: bool, kept: bool) -> str:
         place = self.places.get(name)

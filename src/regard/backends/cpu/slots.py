@@ -109,6 +109,11 @@ class Slots:
             return f"load_int(t.chosen[{self.choices.index(item)}] + j)", "bool"
         return f"load(t.placed[{self.placed.index(item)}] + j)", "real"
 
+    def is_of_row(self, node: n.Hole) -> bool:
+        """Tell whether an input is a number of a head or of a query row."""
+        item = self._by_hole.get(node)
+        return item is not None and place_kind(item) in ("number", "query")
+
     def rows(self, node: n.Node) -> Read | None:
         """Return how a node is read at W query rows, or None if it is computed."""
         if node is n.Index("i"):

@@ -1,7 +1,7 @@
 """Programs whose weights are sums of products, by state: in time and memory linear in the keys.
 
-Plain torch operations, on any device. Leaves to others: recognition (`passes/recognise_linear`),
-everything else (`forward`, `backward`).
+Plain torch operations, on any device; on a CPU with a compiler, the most of them in C++. Leaves to
+others: recognition (`passes/recognise_linear`), everything else (`forward`, `backward`).
 """
 
 from torch import Tensor

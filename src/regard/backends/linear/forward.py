@@ -3,6 +3,8 @@
 Leaves to others: one part (`kernel`), gradients (`backward`).
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from regard.backends.linear.kernel import (
     read_memory,
     remember_keys,
 )
-from regard.backends.linear.rows import refuse_infinite
+from regard.backends.linear.rows import Part, refuse_infinite
 from regard.backends.linear.sums import CHUNK, State
 from regard.backends.values.layout import Tile
 from regard.ir.bound import Bound
@@ -73,20 +75,25 @@ def key_tiles(bound: Bound) -> list[Tile]:
     return [Tile(0, 0, a, b) for a, b in spans(bound.keys, part_size(bound))]
 
 
-def refuse_hidden_infinities(kernel: Kernel, bound: Bound) -> None:
-    """Refuse rows that are not finite where some pairs are hidden.
+def checked_part(kernel: Kernel, bound: Bound, tile: Tile) -> Part:
+    """Return a part, whose rows are finite if some pairs are hidden.
 
     Args:
         kernel: The program.
         bound: The call.
+        tile: The part's rows.
+
+    Returns:
+        The part.
 
     Raises:
         Declined: If a vector or feature holds NaN or infinity.
     """
-    program = kernel.program
+    program, part = kernel.program, kernel.part(bound, tile)
     hides = program.causal or program.keys is not None or program.queries is not None
     if hides or bound.key_lengths is not None or bound.query_lengths is not None:
-        refuse_infinite(kernel.part(bound, Tile(0, bound.queries, 0, bound.keys)))
+        refuse_infinite(part)
+    return part
 
 
 def run_forward(kernel: Kernel, bound: Bound) -> tuple[Tensor, list[Memory]]:
@@ -103,20 +110,26 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[Tensor, list[Memory]]:
     Raises:
         Declined: If the call's numbers cannot be carried by a state.
     """
-    program = kernel.program
-    refuse_hidden_infinities(kernel, bound)
-    memory = empty_memory(kernel, kernel.part(bound, Tile(0, 0, 0, 0)))
-    if program.causal:
-        outputs, memories = continue_causally(kernel, bound, memory)
-        return outputs, memories[:-1]
+    none = kernel.part(bound, Tile(0, 0, 0, 0))
+    memory = empty_memory(kernel, none)
+    memories, whole = [memory], read_memory(kernel, none, memory)
+    if bound.queries:
+        whole = whole.new_empty((*whole.shape[:2], bound.queries, whole.shape[3]))
+    if kernel.program.causal:
+        for tile, output, after in _causal_parts(kernel, bound, memory):
+            whole[:, :, tile.i0 : tile.i1] = output
+            memories.append(after)
+        return whole, memories[:-1]
     for tile in key_tiles(bound):
-        memory = remember_keys(kernel, kernel.part(bound, tile), memory)
-    outputs = [read_memory(kernel, kernel.part(bound, tile), memory) for tile in query_tiles(bound)]
-    return _one(outputs, kernel, bound, memory), [memory]
+        memory = remember_keys(kernel, checked_part(kernel, bound, tile), memory)
+    for tile in query_tiles(bound):
+        part = checked_part(kernel, bound, tile)
+        whole[:, :, tile.i0 : tile.i1] = read_memory(kernel, part, memory)
+    return whole, [memory]
 
 
-def continue_causally(kernel: Kernel, bound: Bound, memory: Memory) -> tuple[Tensor, list[Memory]]:
-    """Run a causal call behind keys that a memory holds.
+def continue_causally(kernel: Kernel, bound: Bound, memory: Memory) -> tuple[Tensor, Memory]:
+    """Run a causal call behind keys that a memory holds; torch's autograd can differentiate it.
 
     Args:
         kernel: The program.
@@ -124,21 +137,27 @@ def continue_causally(kernel: Kernel, bound: Bound, memory: Memory) -> tuple[Ten
         memory: The memory.
 
     Returns:
-        The output, and the memories before each part and after the last.
+        The output, and the memory after the call's keys.
+
+    Raises:
+        Declined: If the call's numbers cannot be carried by a state.
     """
-    outputs, memories = [], [memory]
-    for tile in causal_tiles(bound):
-        output, memory = attend_causally(kernel, kernel.part(bound, tile), memory)
+    outputs = []
+    for _, output, after in _causal_parts(kernel, bound, memory):
         outputs.append(output)
-        memories.append(memory)
-    return _one(outputs, kernel, bound, memory), memories
-
-
-def _one(outputs: list[Tensor], kernel: Kernel, bound: Bound, memory: Memory) -> Tensor:
-    """Return the parts' outputs as one."""
+        memory = after
     if not outputs:
-        return read_memory(kernel, kernel.part(bound, Tile(0, 0, 0, 0)), memory)
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+        outputs.append(read_memory(kernel, kernel.part(bound, Tile(0, 0, 0, 0)), memory))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2), memory
+
+
+def _causal_parts(
+    kernel: Kernel, bound: Bound, memory: Memory
+) -> Iterator[tuple[Tile, Tensor, Memory]]:
+    """Yield the rows of each part, their output, and the memory after them."""
+    for tile in causal_tiles(bound):
+        output, memory = attend_causally(kernel, checked_part(kernel, bound, tile), memory)
+        yield tile, output, memory
 
 
 _PARTS = ("sums", "totals", "largest")

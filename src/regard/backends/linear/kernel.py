@@ -252,9 +252,12 @@ def _weighed(kernel: Kernel, part: Part, sums: list[Sums]) -> Tensor:
     if top is not None:
         scale = (-top).exp().to(num.dtype)
         offset, bound = offset * scale, bound * scale
-    total = torch.maximum(den + offset, bound.to(den.dtype))
-    empty = (total == 0)[..., None]
-    return (num / total[..., None].masked_fill(empty, 1.0)).masked_fill(empty, 0.0)
+    total = torch.maximum(den + offset, bound.to(den.dtype))[..., None]
+    empty = total == 0
+    if not bool(empty.any()):
+        # Its gradient takes half the passes over rows that a quotient's takes.
+        return num * total.reciprocal()
+    return (num / total.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)
 
 
 def _largest(sums: list[Sums], program: LinearProgram) -> Tensor | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from regard.backends.base import Declined
+from regard.backends.cpu.rowmap import find_row_map
 from regard.backends.linear.sums import Keys
 from regard.backends.values import layout
 from regard.backends.values.evaluate import Cache, Evaluator
@@ -167,14 +168,24 @@ class Part:
     def _beside(self, products: list[Product], axis: str) -> Tensor:
         parts = []
         for one in products:
-            value = self.at.real(one.query if axis == "i" else one.key)
+            value = self._side(one.query if axis == "i" else one.key)
             width = self._width(one)
             parts.append(self._rows(value.expand(*value.shape[:-1], width), axis))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def _width(self, one: Product) -> int:
         """Return how many channels a product has; its sides may have one each or as many."""
-        return max(self.at.real(side).shape[-1] for side in (one.query, one.key))
+        return max(self._side(side).shape[-1] for side in (one.query, one.key))
+
+    def _side(self, node: n.Node) -> Tensor:
+        """Return the 5-D value of a product's side."""
+        found, values = find_row_map(node), self.at.cache.place(node)
+        if node not in values and found is not None:
+            rows = self.at.real(found.leaf)
+            axis = 3 if found.leaf.side == "query" else 2
+            if found.can_map(rows):
+                values[node] = found.apply(rows.squeeze(axis)).unsqueeze(axis)
+        return self.at.real(node)
 
     def _rows(self, value: Tensor, axis: str) -> Tensor:
         """Return a 5-D value of one side as (B, H, rows, C)."""

@@ -2,7 +2,8 @@
 
 Under j <= i rows are cut into chunks: inside one every pair is computed, and everything before it
 is a state, the sum of g(j) ⊗ v(j). Exponents are taken relative to the row's largest b, so that no
-exponential exceeds 1 and a decaying sum never overflows. Leaves to others: the rows (`rows`).
+exponential exceeds 1 and a decaying sum never overflows. Leaves to others: the rows (`rows`), and
+sums without exponents where kernels can be built (`cpu/states`).
 
 Source: Katharopoulos et al. 2020, arXiv 2006.16236, equations 9 to 12; the chunks: Sun et al. 2023,
 arXiv 2307.08621, equation 7.
@@ -10,9 +11,13 @@ arXiv 2307.08621, equation 7.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regard.backends.cpu.states import has_states, spread_states, sum_states
 
 # Rows of a chunk: states cost D · E per chunk and pairs D + E each; equal at this for 64 channels.
 CHUNK = 64
@@ -141,11 +146,34 @@ def sum_causal(
         The sums, and the state that has seen all keys.
     """
     count = f.shape[2]
+    if keys.b is None and count >= CHUNK and has_states(f):
+        return _sum_natively(f, a, keys, before)
     size = max(1, min(chunk, count))
     rows, g, v = (_cut(part, size) for part in (f, keys.g, keys.v))
     if keys.b is None:
         return _sum_plain(rows, a, Keys(g, v), before, count)
     return _sum_decaying(rows, a, Keys(g, v, keys.b), before, count)
+
+
+class _StateSums(torch.autograd.Function):
+    """`sum_states` with its gradient; totals of None stay None."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, f: Tensor, g: Tensor, v: Tensor, sums: Tensor, totals: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        ctx.save_for_backward(f, g, v, sums, totals)
+        return sum_states(f, g, v, sums, totals)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return spread_states(ctx.saved_tensors, grads)
+
+
+def _sum_natively(f: Tensor, a: Tensor | None, keys: Keys, before: State) -> tuple[Sums, State]:
+    values, totals, sums, after = _StateSums.apply(f, keys.g, keys.v, before.sums, before.totals)
+    return Sums(values, totals, a), State(sums, after, None)
 
 
 def _sum_plain(

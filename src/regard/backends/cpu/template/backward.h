@@ -181,8 +181,9 @@ __attribute__((noinline)) static void spread_tile(Tile& t) {
   Vec number[P::NUMBER_SUMS + 1]{};
   for (int i = t.first; i < t.last; ++i) {
     start_row<P>(t, i);
-    Vec row[P::ROW_SUMS + 1]{};
-    for (int j = 0; j < t.keys; j += W) P::template adjoints<MASKED>(t, i, j, row, number);
+    Vec row[P::ROW_SUMS + 1]{}, fixed[P::FIXED + 1];
+    P::fix(t, i, fixed);
+    for (int j = 0; j < t.keys; j += W) P::template adjoints<MASKED>(t, i, j, fixed, row, number);
     for (int k = 0; k < P::ROW_SUMS; ++k)
       *t.call->results[P::row_sums[k]].at(t.chunk, t.b, t.h, t.i0 + i) += sum_of(row[k]);
   }

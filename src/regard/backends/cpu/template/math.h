@@ -31,6 +31,8 @@ template <class F> REGARD_INLINE Vec each_lane(Vec x, F function) {
 // c[0] + c[1] x + c[2] x² + …
 template <int n> REGARD_INLINE Vec polynomial(Vec x, const float (&c)[n]) {
   Vec found = splat(c[n - 1]);
+  // Left to itself at -O2, GCC 12 keeps the loop and its coefficients in memory.
+#pragma GCC unroll 16
   for (int power = n - 2; power >= 0; --power) found = found * x + real(c[power]);
   return found;
 }
@@ -88,14 +90,19 @@ constexpr float LN_2_LOW = -2.12194440e-4f;
 // Adding it rounds a float to an integer, which is then in the sum's last bits.
 constexpr float ROUNDER = 12582912.0f;  // 1.5 · 2^23
 
+// 2 exp r for |r| ≤ ln 2 / 2.
+REGARD_INLINE Vec double_exp(Vec r) {
+  // Fitted: the relative error of the polynomial is 3e-9 for |r| ≤ 0.3475.
+  constexpr float c[] = {2.0f,           2.0f,           0.99999988f,  0.33333039f,
+                         0.083336808f,   0.016737798f,   0.0027628443f};
+  return polynomial(r, c);
+}
+
 // exp x for x in [-87.34, 89], or NaN: 2^n exp r, with |r| ≤ ln 2 / 2. Parts: those of ln 2.
 //
 // The polynomial gives 2 exp r and is multiplied by 2^(n-1), so that n may be 128; for n = -126
 // that factor's bits are 0, which makes everything smaller 0, and no result denormal (and slow).
 template <int parts> REGARD_INLINE Vec exp_in_range(Vec x) {
-  // Fitted: the relative error of the polynomial is 3e-9 for |r| ≤ 0.3475.
-  constexpr float c[] = {2.0f,           2.0f,           0.99999988f,  0.33333039f,
-                         0.083336808f,   0.016737798f,   0.0027628443f};
   constexpr real rounder = ROUNDER + 126;
   Vec shifted = x * real(LOG2_E) + rounder;
   Vec n = shifted - rounder;
@@ -106,7 +113,7 @@ template <int parts> REGARD_INLINE Vec exp_in_range(Vec x) {
     r = x - n * real(LN_2_HIGH);
     r = r - n * real(LN_2_LOW);
   }
-  return polynomial(r, c) * from_bits(bits_of(shifted) << 23);
+  return double_exp(r) * from_bits(bits_of(shifted) << 23);
 }
 
 // 0 where it would be below 2^-125.5. NaN passes both bounds, because it is the second argument.
@@ -242,12 +249,75 @@ REGARD_INLINE Vec vcos(Vec x) {
 
 // ---- powers ----------------------------------------------------------------------------------
 
+typedef double Wide __attribute__((vector_size(W * 8)));
+
+// log₂ x of floats in [2^-149, 2^128), to 36 bits: an exponent's relative error grows by y log x.
+REGARD_INLINE Wide log2_of(Vec x) {
+  // Fitted: (log₂(1 + t) - log₂(1 - t)) / t by powers of t², to 4e-12 for |t| ≤ (√2 - 1) / (√2 + 1).
+  constexpr double c[] = {2.8853900817899927, 0.9617966734433031, 0.5770835676944056,
+                          0.4116736586240596, 0.3407141381374431};
+  constexpr natural sqrt_half = 0x3F3504F3;
+  Int denormal = x < real(0x1p-126f);
+  Uint above = bits_of(select(denormal, x * real(0x1p23f), x)) - sqrt_half;
+  Int e = ((Int)above >> 23) - (denormal & 23);
+  Wide m = __builtin_convertvector(from_bits((above & natural(0x7FFFFF)) + sqrt_half), Wide);
+  Wide t = (m - 1.0) / (m + 1.0), square = t * t;
+  Wide found = square * c[4] + c[3];
+#pragma GCC unroll 16
+  for (int power = 2; power >= 0; --power) found = found * square + c[power];
+  return found * t + __builtin_convertvector(e, Wide);
+}
+
+// 2^z; beyond float's range 0 or infinity.
+REGARD_INLINE Vec exp2_of(Wide z) {
+  constexpr double rounder = 6755399441055744.0;  // 1.5 · 2^52
+  Wide n = (z + rounder) - rounder;
+  Vec r = __builtin_convertvector((z - n) * 0.693147180559945309, Vec);
+  // Two factors, neither of which leaves the range before the result does.
+  Int whole = __builtin_convertvector(n, Int), half = whole >> 1;
+  Vec first = from_bits((Uint)(half + 126) << 23);
+  Vec found = (double_exp(r) * first) * from_bits((Uint)(whole - half + 127) << 23);
+  // Farther off, what n became above is anything.
+  const Vec near = __builtin_convertvector(z, Vec), far = splat(real(200));
+  found = select(near > far, splat(real(__builtin_inff())), found);
+  return select(near < -far, Vec{}, found);
+}
+
+// x^y where both are finite, y > 0 where x is 0, and y is not whole where x is negative.
+REGARD_INLINE Vec plain_power(Vec x, Vec y) {
+  const Vec otherwise = select(x < real(0), splat(real(__builtin_nanf(""))), Vec{});
+  if (!any(x > real(0))) return otherwise;
+  Vec found = exp2_of(log2_of(x) * __builtin_convertvector(y, Wide));
+  return select(x > real(0), found, otherwise);
+}
+
+// What C's pow says of 0, infinity, NaN and negative bases.
+inline __attribute__((noinline)) Vec special_power(Vec x, Vec y) {
+  const Vec infinity = splat(real(__builtin_inff()));
+  Vec size = vabs(x), way = select(size < real(1), -y, y);
+  Int endless = (size == real(0)) | (size == infinity) | (vabs(y) == infinity);
+  Vec found = plain_power(select(endless, splat(1), size), select(endless, splat(1), y));
+  found = select(endless, select(way > real(0), infinity, Vec{}), found);
+  Int whole = vfloor(y) == y, odd = whole & (vfloor(y * real(0.5f)) * real(2) != y);
+  found = select((x < real(0)) & odd, -found, found);
+  const Int nothing = (x < real(0)) & (size < infinity) & ~whole;
+  found = select(nothing | (x != x) | (y != y), splat(real(__builtin_nanf(""))), found);
+  const Int unity = (x == real(1)) | (y == real(0)) | ((x == real(-1)) & (vabs(y) == infinity));
+  return select(unity, splat(1), found);
+}
+
+// For float to 2 units of the last place; denormal results too.
 REGARD_INLINE Vec vpow(Vec x, Vec y) {
   if (all(y == real(2))) return x * x;
   if (all(y == real(3))) return x * x * x;
-  for (int lane = 0; lane < W; ++lane) {
-    x[lane] = SINGLE ? __builtin_powf(x[lane], y[lane]) : __builtin_pow(x[lane], y[lane]);
+  if constexpr (SINGLE) {
+    const Vec infinity = splat(real(__builtin_inff()));
+    const Int known = (x > real(0)) | select(x < real(0), vfloor(y) != y, (x == real(0)) & (y > real(0)));
+    const Int easy = known & (vabs(x) < infinity) & (vabs(y) < infinity);
+    if (__builtin_expect(!all(easy), 0)) return special_power(x, y);
+    return plain_power(x, y);
   }
+  for (int lane = 0; lane < W; ++lane) x[lane] = __builtin_pow(x[lane], y[lane]);
   return x;
 }
 
@@ -318,7 +388,6 @@ REGARD_INLINE Int truncated_quotient(Int a, Int b) {
 #if defined(__x86_64__) || defined(__aarch64__)
   if constexpr (SINGLE) {
     // There is no instruction for it, but float64 is exact enough for 32 bits.
-    typedef double Wide __attribute__((vector_size(W * 8)));
     Wide quotient = __builtin_convertvector(a, Wide) / __builtin_convertvector(b, Wide);
     return __builtin_convertvector(quotient, Int);
   }
