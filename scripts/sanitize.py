@@ -28,7 +28,8 @@ SIZES = [
 ]
 PROGRAMS = ("near", "everything", "additive", "sinking", "difference", "share", "dropping")
 FEW = ("near", "additive")
-# What programs of the contract add: tables, diagonals, pair inputs, rows of other widths.
+# What programs of the contract add: tables, diagonals, pair inputs, rows of other widths, chosen
+# rows with the sums of weights they collect, thresholds and choices of keys.
 CONTRACT = (
     "t5_buckets",
     "mlp",
@@ -37,6 +38,14 @@ CONTRACT = (
     "further_rows",
     "laser",
     "gated",
+    "shaw_relative",
+    "transformer_xl",
+    "disentangled",
+    "moving_values",
+    "entmax_per_head",
+    "sparsemax_window",
+    "best_keys",
+    "sparse_difference",
 )
 REPORT = re.compile(r"ERROR: AddressSanitizer|runtime error:")
 

@@ -1,7 +1,7 @@
 """Random calls of random programs: sizes, lengths, offsets, seeds and tiles, drawn by hypothesis.
 
 Data are multiples of a quarter, as `random_programs` expects. Leaves to others: the programs
-(`random_programs`), running what is drawn (`contract`).
+(`random_weights`), running what is drawn (`contract`).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from regard.lang.program import program
 from regard.lang.trace import Expr
 from regard.testing.contract import observable
 from regard.testing.inputs import Sizes, make_inputs
-from regard.testing.random_programs import Draw, Maker
+from regard.testing.random_programs import Draw
+from regard.testing.random_weights import ProgramMaker
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ def calls(draw: Draw, lengths: Sequence[int] = (3, 5, 9, 1, 2)) -> Call:
     rows = st.sampled_from(lengths)
     sizes = Sizes(
         B=batch, H=groups * draw(st.integers(1, 2)), G=groups, N=draw(rows), M=draw(rows),
-        D=draw(st.sampled_from([2, 4])), E=draw(st.sampled_from([2, 1, 3])),
+        D=draw(st.sampled_from([2, 4, 6])), E=draw(st.sampled_from([2, 1, 3, 5])),
     )  # fmt: skip
 
     def drawn(pair: Pair) -> Expr:
-        return Maker(draw, pair, sizes).output()
+        return ProgramMaker(draw, pair, sizes).output()
 
     made = program(drawn)
     extra = draw(st.sampled_from([0, 0, 1]))

@@ -1,9 +1,10 @@
-"""Random well-typed programs, drawn by hypothesis from the whole grammar.
+"""The parts of random well-typed programs: numbers, conditions and rows, drawn by hypothesis.
 
 Magnitudes are kept tame by a bound that every part carries, so that float64 results can be
 compared closely. Data are multiples of a quarter: sums and products of them are exact, ties are
 common and fall alike everywhere; what is not exact is moved off the kinks before it meets one.
-Leaves to others: calls of them (`random_calls`).
+Leaves to others: weights, values and what becomes of the summed row (`random_weights`), calls
+(`random_calls`).
 """
 
 import math
@@ -99,6 +100,14 @@ class Maker:
         choices += [pair.i - pair.j] * 3 if sides == "ij" else []
         return self.pick(*choices)
 
+    def index(self, sides: str) -> Expr:
+        """Draw a place in a table, often beyond its end: what is computed, or data."""
+        choices: list[Callable[[], Expr]] = [lambda: self.integer(sides, 1)] * 3
+        choices += [lambda: leaves.query_feature("group")] if "i" in sides else []
+        choices += [lambda: leaves.key_feature("kind")] if "j" in sides else []
+        choices += [lambda: leaves.pair_input("edges")] if sides == "ij" else []
+        return self.pick(*choices)()
+
     def condition(self, sides: str, depth: int) -> Expr:
         """Draw a condition."""
         made = self.pick("compare", "leaf", "and", "or", "not", "number", "keep")
@@ -177,7 +186,7 @@ class Maker:
             case "kink":
                 return self._kink(a, b)
         below = self.pick(b.expr * b.expr + 0.5, 1 + abs(self.off_kink(b)))
-        made = self.pick("div", "log", "pow", "mod")
+        made = self.pick("div", "log", "pow", "mod", "power")
         match made:
             case "div":
                 return Part(a.expr / below, 2 * a.bound, False)
@@ -186,6 +195,8 @@ class Maker:
             case "pow":
                 power = self.pick(2, 0.5, -1, 1.5)
                 return Part((0.5 + a.expr * a.expr) ** power, (0.5 + a.bound**2) ** 2 + 2, False)
+            case "power":
+                return Part((0.5 + f.sigmoid(a.expr)) ** self.tame(b).expr, 1.5**LARGEST, False)
         return Part(self.off_kink(a) % 1.5, 1.5, False)
 
     def _running(self, a: Part, sides: str, depth: int, exact: bool) -> Part:
@@ -246,8 +257,13 @@ class Maker:
             (leaves.parameter("p_head", per="head"), 2.0),
             (leaves.scalar("heat"), 2.0),
             ((pair.head - pair.heads) * 0.25, 2.0),
-            (leaves.table("t", per="rows")[self.integer(sides, 1)], 2.0),
-            (leaves.parameter("p_table", per=("head", INDEX_ROWS))[self.integer(sides, 1)], 2.0),
+            (leaves.table("t", per="rows")[self.index(sides)], 2.0),
+            (leaves.parameter("p_table", per=("head", INDEX_ROWS))[self.index(sides)], 2.0),
+            (
+                leaves.table("classes", per=(INDEX_ROWS, 3))[self.index(sides), self.index(sides)],
+                2.0,
+            ),
+            (pair.width * 0.25, 2.0),
         ]
         if "i" in sides:
             choices += [(leaves.query_feature("fq"), 2.0), (f.clip(pair.i, -8, 8) * 0.25, 2.0)]
@@ -266,7 +282,7 @@ class Maker:
         if sides != "ij":
             return self.row(sides, depth)
         a, b = self.row("i", depth), self.row("j", depth)
-        made = self.pick("mul", "add", "square", "table", "scaled")
+        made = self.pick("mul", "add", "square", "table", "scaled", "relative", "slice")
         match made:
             case "add":
                 added = Part(a.expr + b.expr, a.bound + b.bound, a.exact and b.exact)
@@ -276,8 +292,19 @@ class Maker:
                 return Part(less * less, (a.bound + b.bound) ** 2, a.exact and b.exact)
             case "table":
                 rows = leaves.table("rows", per=(INDEX_ROWS, "channel"))
-                moved = b.expr + rows[self.integer(sides, 1)]
+                moved = b.expr + rows[self.index(sides)]
                 return Part(a.expr * moved, a.bound * (b.bound + 2), a.exact and b.exact)
+            case "relative":
+                near, far = (
+                    leaves.parameter(name, per=("head", INDEX_ROWS, "channel"))[self.index(sides)]
+                    for name in ("near", "far")
+                )
+                both = a.expr * near + b.expr * far
+                return Part(both, 2 * (a.bound + b.bound), a.exact and b.exact)
+            case "slice":
+                start = self.pick(0, 1)
+                sliced = a.expr[start : start + 1] * b.expr[:1]
+                return Part(sliced, a.bound * b.bound, a.exact and b.exact)
             case "scaled":
                 number = self.number(sides, 1)
                 product = a.expr * b.expr * number.expr
@@ -290,7 +317,9 @@ class Maker:
         if depth == 0 or self.chance(2):
             return Part(self._row_leaf(side), 2.0, True)
         a = self.row(side, depth - 1)
-        made = self.pick("rotate", "project", "norm", "scaled", "elementwise", "channel", "two")
+        made = self.pick(
+            "rotate", "project", "norm", "scaled", "elementwise", "channel", "two", "top"
+        )
         match made:
             case "scaled":
                 number = self.number(side, 1)
@@ -309,6 +338,9 @@ class Maker:
             case "channel":
                 weight = f.cos(leaves.channel * 0.7) + leaves.channel % 2
                 return Part(a.expr * weight, 2 * a.bound, False)
+            case "top" if side == "j":
+                less = a.expr - f.max_over_keys(a.expr)
+                return self.tame(Part(less, 2 * a.bound, a.exact))
             case "two":
                 b = self.row(side, depth - 1)
                 return self.tame(Part(a.expr - b.expr, a.bound + b.bound, a.exact and b.exact))
@@ -338,132 +370,6 @@ class Maker:
             case "square":
                 return self.tame(Part(a.expr * a.expr, a.bound**2, a.exact))
         return Part(getattr(f, name)(a.expr), 1.0, False)
-
-    # ── Weights ───────────────────────────────────────────────────────────────────────────────
-    def term(self, depth: int) -> Expr:
-        """Draw one term of weights."""
-        where = self.condition("ij", depth) if self.chance(2) else None
-        if self.chance(5):
-            where = self._chosen(where)
-        self.in_score = True
-        made = self.pick("softmax", "softmax", "weigh", "ratio", "exponentials", "linear", "entmax")
-        match made:
-            case "weigh":
-                term = w.weigh(self.number("ij", depth).expr, where)
-            case "ratio":
-                number = self.number("ij", depth, exact=True)
-                # A sum that is negative or cancels to 0 has a meaning too.
-                num = self.pick(abs(number.expr), f.relu(number.expr), number.expr)
-                add = self.pick(0.0, 0.5, 1 + abs(self.number("i", 1, exact=True).expr))
-                term = w.ratio(num, where=where, add=add)
-            case "exponentials":
-                term = self._exponentials(where, depth)
-            case "entmax":
-                # Below 2, where the derivative does not jump as a key enters.
-                alpha = 1.15 + 0.8 * f.sigmoid(leaves.parameter("alpha", per="head"))
-                alpha = self.pick(1.5, 1.25, alpha)
-                term = w.entmax(self.number("ij", depth).expr, alpha, where)
-            case "linear":
-                u, x = self.row("i", depth), self.row("j", depth)
-                positive = f.softplus(u.expr) + 0.1, f.sigmoid(x.expr) + 0.1
-                term = w.linear(*positive, where=where)
-            case _:
-                term = self._softmax(where, depth)
-        self.in_score = False
-        return term
-
-    def _chosen(self, where: Expr | None) -> Expr:
-        """Draw a choice of keys, by scores whose ties fall alike everywhere."""
-        score = self.number("ij", 1, exact=True).expr
-        k = self.pick(3, 1, 6, f.floor(self.integer("i", 0)) + 2)
-        chosen = w.topk(score, k, where)
-        return chosen if self.chance(2) else chosen | (self.pair.j == self.pair.i)
-
-    def _softmax(self, where: Expr | None, depth: int) -> Expr:
-        score = self.number("ij", depth).expr
-        if self.chance(4):
-            score = f.where(self.condition("ij", 1), score, -math.inf)
-        if self.chance(6):
-            # Far from 0, where no exponential of it can be held.
-            score = 200 * score + self.pick(0, 800, -800)
-        sink = self.pick(None, None, 0.0, leaves.parameter("sink", per="head"), "row")
-        if isinstance(sink, str):
-            sink = self.number("i", 1).expr
-        return w.softmax(score, where, sink)
-
-    def _exponentials(self, where: Expr | None, depth: int) -> Expr:
-        x, y = self.tame(self.number("ij", depth)).expr, self.number("ij", 1).expr
-        if self.chance(3):
-            x = x + self.pick(400, -400, 40)
-        made = self.pick("exp", "softpick", "where", "sum")
-        num = den = f.exp(x)
-        if made == "softpick":
-            # Off the kink: exp(x) = 1 is met by x = 0, exactly.
-            num, den = f.relu(f.exp(x) - 0.913), abs(f.exp(x) - 0.913)
-        elif made == "where":
-            num = den = f.where(self.condition("ij", 1), f.exp(x), 0.5 * f.exp(y))
-        elif made == "sum":
-            num, den = f.exp(x) * (1 + f.sigmoid(y)), f.exp(x) + f.max(f.exp(y), 0.25)
-        add, least = self.pick(0.0, 0.5, 2.0), self.pick(0.0, 1.0)
-        return w.ratio(num, den, where, add=add, at_least=least, scaled=self.chance(3))
-
-    def weights(self, depth: int) -> Expr:
-        """Draw weights, of one term or several."""
-        made = self.pick("term", "term", "gate", "sub", "add", "mul", "map", "dropout", "div")
-        if depth == 0 or made == "term":
-            return self.term(2)
-        first = self.weights(depth - 1)
-        match made:
-            case "gate":
-                return first * self.number("ij", 1).expr
-            case "div":
-                return -first / (1 + abs(self.number("i", 1, exact=True).expr))
-            case "map":
-                number = self.number("ij", 1).expr
-                body = self.pick(
-                    lambda a: f.clip(1.2 * a - 0.0437, 0, 1),
-                    lambda a: f.tanh(a) + a * number,
-                    lambda a: a * a + number,
-                )
-                return w.map(body, first)
-            case "dropout":
-                return w.dropout(first, self.pick(0.3, leaves.scalar("drop")))
-        second = self.weights(depth - 1)
-        return {"sub": first - second, "add": first + second, "mul": first * second}[made]
-
-    def output(self) -> Expr:
-        """Draw a whole program."""
-        weights = self.weights(self.pick(0, 1, 1, 2))
-        values, finish = None, None
-        if self.chance(3):
-            values = self._values()
-        if self.chance(3):
-            finish = self._finish()
-        return weights if values is finish is None else w.output(weights, values, finish)
-
-    def _values(self) -> Expr:
-        v, number = self.pair.v, self.number("ij", 1).expr
-        top = f.max_over_keys(v)
-        rows = leaves.table("value_rows", per=(INDEX_ROWS, "channel"))
-        return self.pick(
-            v * number,
-            v + rows[self.integer("ij", 1)],
-            f.tanh(v) * leaves.parameter("v_gain", per="channel"),
-            f.exp(v - top),
-            self.pair.k * number,
-            v + self.number("i", 1).expr,
-        )
-
-    def _finish(self) -> Callable[[Expr], Any]:
-        number = self.number("i", 1).expr
-        gain = leaves.parameter("gain", per="channel")
-        return self.pick(
-            lambda row: row * gain,
-            lambda row: row / f.sqrt(f.sum(row * row) + 0.5),
-            lambda row: f.tanh(row) + number,
-            lambda row: f.sigmoid(number) * row + f.sum(row),
-            lambda row: f.log(row * row + 1),
-        )
 
 
 def fits(axes: str, sides: str) -> bool:

@@ -96,6 +96,33 @@ def test_ties_take_the_lower_key_and_all_keys_if_there_are_fewer(backend, k):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_calls_of_one_shape_may_choose_more_keys_or_fewer(backend):
+    program = best(rg.query_feature("count"))
+    q, key, v = qkv()
+    for most in (2, 40, 3):
+        count = torch.randint(0, most + 1, (2, 1, 33)).double()
+        found, expected = (
+            rg.attend(program, q, key, v, count=count, backend=name)
+            for name in (backend, "reference")
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_infinitely_many_keys_are_all_and_nan_of_them_none(backend):
+    q, key, v = qkv()
+    count = torch.tensor([torch.inf, -torch.inf, torch.nan, 2.5]).repeat(9)[:33].view(1, 1, 33)
+    program = best(rg.query_feature("count"))
+    found, expected = (
+        rg.attend(program, q, key, v, count=count, backend=name) for name in (backend, "reference")
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+    everything = rg.attend(best(70), q, key, v, backend="reference")
+    torch.testing.assert_close(found[:, :, ::4], everything[:, :, ::4], rtol=1e-11, atol=1e-12)
+    assert not found[:, :, 1::4].any() and not found[:, :, 2::4].any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_choice_ranks_keys_that_the_weights_do_not_see(backend):
     """What is chosen among all keys and then hidden leaves fewer, in hidden blocks too."""
 
@@ -145,3 +172,22 @@ def test_scores_that_read_running_sums_are_ranked_in_tiles():
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
     for one, other in zip(slopes, torch.autograd.grad(expected, given, received), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scores_that_no_key_changes_share_equally_and_give_no_gradient(backend):
+    @rg.program
+    def level(pair):
+        alpha = 1 + rg.sigmoid(rg.parameter("alpha", per="head"))
+        return rg.entmax(0.5 * rg.query_feature("height"), alpha, where=pair.j <= pair.i)
+
+    q, k, v = qkv()
+    given = [
+        x.requires_grad_() for x in (v, torch.randn(2, 1, 33).double(), torch.zeros(2).double())
+    ]
+    found = rg.attend(level, q, k, v, height=given[1], alpha=given[2], backend=backend)
+    means = v[:, :, :33].cumsum(2) / torch.arange(1, 34)[:, None]
+    torch.testing.assert_close(found, means, rtol=1e-11, atol=1e-12)
+    _, *others = torch.autograd.grad(found.sum(), given)
+    for slope in others:
+        torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-11)

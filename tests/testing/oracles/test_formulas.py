@@ -190,7 +190,9 @@ def from_formula(formula, inputs, transform):
     drawn = torch.randn(output.shape, generator=torch.Generator().manual_seed(11))
     learned = {name: x for name, x in leaves.items() if x.requires_grad}
     weights = drawn.to(torch.bfloat16).to(output.dtype)
-    grads = torch.autograd.grad(output, list(learned.values()), weights)
+    grads = torch.autograd.grad(
+        output, list(learned.values()), weights, allow_unused=True, materialize_grads=True
+    )
     found = {f"grad of {name}": grad for name, grad in zip(learned, grads, strict=True)}
     return {"output": output.detach(), **found}
 
@@ -201,16 +203,15 @@ TRANSFORMS = {"retention": {"decay": torch.sigmoid}}
 
 # Programs whose rows pairs choose: kernels sum them up in another way than any other backend.
 CHOSEN = [f"contract {name}" for name in ("shaw_relative", "transformer_xl", "disentangled")]
-# The tiled backend has no entmax and says so; tests/testing/test_contract.py holds it to that.
-RUNS = [
-    (name, backend)
-    for name, (_, formula) in CASES.items()
-    for backend in ("reference", "tiled")
-    if not (backend == "tiled" and formula is formulas.sparsemax)
-] + [(name, "cpu") for name in CHOSEN]
-
-
+# Sums over ordered keys, which no kernel has.
 ORDERED = {"contract stick_breaking", "contract forget_gate", "positions_by_gates"}
+RUNS = [(name, backend) for name in CASES for backend in ("reference", "tiled")]
+RUNS += [(name, "cpu") for name in CHOSEN]
+RUNS += [
+    pytest.param(name, "cpu", marks=pytest.mark.slow)
+    for name in CASES
+    if name not in ORDERED and name not in CHOSEN
+]
 
 
 @pytest.mark.parametrize(("name", "backend"), RUNS)

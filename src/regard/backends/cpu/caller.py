@@ -108,9 +108,11 @@ class Caller:
     ) -> Layout:
         """Return how the call's tensors lie; known at once if others lay so before.
 
-        Results are made for the call, so that its sizes and inputs tell how they lie.
+        Results are made for the call, so that their shapes tell how they lie: those of chosen keys
+        are as wide as the data say.
         """
-        parts: list[Any] = [*self.sizes, chunks]
+        shapes = (None if result is None else result.shape for result in results)
+        parts: list[Any] = [*self.sizes, chunks, *shapes]
         for tensor in tensors:
             parts += tensor.shape, tensor.stride(), tensor.dtype
         key = tuple(parts)

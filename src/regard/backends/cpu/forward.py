@@ -31,7 +31,9 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
     Returns:
         The outputs by name, and the row values that backward needs.
     """
-    holes = {name: _key_max(node, bound) for name, node in kernel.maxima.items()}
+    holes: dict[str, Tensor] = {}
+    for name, node in kernel.maxima.items():
+        holes[name] = _key_max(node, bound, holes)
     caller = Caller(kernel, bound, holes)
     if kernel.needs_output_alone:
         return {"output": _output_alone(kernel, caller)}, {}
@@ -120,9 +122,9 @@ def _observed(kernel: Kernel, at: Evaluator, holes: dict[str, Tensor]) -> dict[s
     return found
 
 
-def _key_max(node: n.KeyMax, bound: Bound) -> Tensor:
-    """Return the largest finite value of each channel over a head's keys."""
-    at = Evaluator(bound, Tile(0, 0, 0, bound.keys), {}, Cache())
+def _key_max(node: n.KeyMax, bound: Bound, holes: dict[str, Tensor]) -> Tensor:
+    """Return the largest finite value of each channel over a head's keys; it may read others."""
+    at = Evaluator(bound, Tile(0, 0, 0, bound.keys), holes, Cache())
     value = at.real(node.rows)
     counted = value.isfinite()
     if bound.key_lengths is not None:

@@ -201,11 +201,17 @@ def _shifted(term: LoweredTerm, split: Split) -> ShiftedTerm:
 def _over_pairs(node: n.Node) -> n.Node:
     """Return what a row expression sums over keys: a kernel sums by itself."""
     match node:
-        case n.Reduce() if "j" in node.axes and "c" not in node.axes:
+        case n.Reduce() if _sums_keys(node) and "c" not in node.axes:
             return node.body
         case n.Call(op="add"):
             return add(_over_pairs(node.args[0]), _over_pairs(node.args[1]))
+        case n.Call(op="mul") if not any(_sums_keys(part) for part in n.walk(node.args[1])):
+            return mul(_over_pairs(node.args[0]), node.args[1])
         case n.Call(op="where") if node.args[2] is ZERO:
             return _over_pairs(node.args[1])
         case _:
             raise UnsupportedError("what a normaliser receives is no plain sum over keys")
+
+
+def _sums_keys(node: n.Node) -> bool:
+    return isinstance(node, n.Reduce) and "j" in node.axes

@@ -3,13 +3,12 @@
 Leaves to others: the sweeps themselves (`ranksweep`, `forward_sweeps`).
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from regard.backends.cpu.caller import Caller
 from regard.backends.cpu.kernel import Kernel
+from regard.backends.values.choices import most_chosen
 
 
 def prepare_rows(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> None:
@@ -24,9 +23,10 @@ def prepare_rows(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> No
     for choice, module in zip(kernel.lowered.choices, kernel.choices, strict=True):
         # A choice ranks what its own condition admits, which may be more than the weights see.
         own = Caller(kernel, caller.bound, holes, () if choice.where is None else (choice.where,))
-        keys, most = caller.bound.keys, math.ceil(caller.values.at.number(choice.k).max())
+        keys = caller.bound.keys
+        most = most_chosen(caller.values.at.number(choice.k), keys)
         # Behind the last chosen key stands one beyond all.
-        listed = caller.rows(min(keys, max(1, most))).fill_(keys)
+        listed = caller.rows(max(1, most)).fill_(keys)
         own.run(module, [listed])
         holes[choice.hole.name] = listed.to(whole)
     if kernel.counts is not None:

@@ -48,9 +48,10 @@ class Sweep:
         self.grads: dict[str, Tensor] = {}
         self.key_caches: dict[int, dict] = {}
         self.carries = Carries(kernel, bound, rows, self.visit, self.see)
-        self.call_holes = {
-            name: self._key_max(node.rows) for name, node in kernel.key_maxima.items()
-        }
+        self.call_holes: dict[str, Tensor] = {}
+        for name, node in kernel.key_maxima.items():
+            # It may read those before it.
+            self.call_holes[name] = self._key_max(node.rows)
 
     def tiles(
         self,
@@ -144,7 +145,7 @@ class Sweep:
             at = Evaluator(
                 self.bound,
                 Tile(0, 0, j0, j1),
-                {},
+                self.call_holes,
                 Cache({}, self.key_caches.setdefault(j0, {}), {}),
             )
             value = at.real(rows)

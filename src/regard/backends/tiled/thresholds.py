@@ -4,7 +4,6 @@ Query rows are taken a few at a time, so that their scores fit the memory of a t
 Leaves to others: the sweeps that read the found row values (`forward`, `backward`).
 """
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from regard.backends.tiled.kernel import TILE_NUMBERS, Kernel, key_ranges
+from regard.backends.values.choices import most_chosen
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
@@ -66,7 +66,7 @@ def choose_columns(sweep: Swept, i0: int, i1: int, rows: dict[str, Tensor]) -> N
         found = []
         for at, scores in whole_rows(sweep, i0, i1, rows, score, admitted):
             k = at.number(choice.k)
-            most = min(max(0, math.ceil(k.max())), scores.shape[3])
+            most = most_chosen(k, scores.shape[3])
             ordered = scores.sort(dim=3, descending=True, stable=True)
             rank = torch.arange(most, device=scores.device).view(1, 1, 1, -1, 1)
             chosen = (rank < k) & (ordered.values[:, :, :, :most] != -torch.inf)

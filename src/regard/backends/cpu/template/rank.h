@@ -190,6 +190,12 @@ template <class P> struct Ranks {
       for (int64_t i = 0; i < rows; ++i) kept[k][i] = {take(), P::CHOOSES ? take() : nullptr, 0, 0, 0, 0};
   }
 
+  // How many keys a row chooses: a NaN chooses none, infinity all.
+  int64_t wanted(const Tile& t, int term, int i) const {
+    const real k = numbers[term][i];
+    return k < real(t.call->keys) ? (k > 0 ? int64_t(__builtin_ceil(k)) : 0) : k == k ? t.call->keys : 0;
+  }
+
   void start(const Tile& t) {
     const real nothing = -__builtin_inff();
     for (int k = 0; k < P::TERMS; ++k)
@@ -203,10 +209,10 @@ template <class P> struct Ranks {
   void add(const Tile& t, int term, int i, const real* scores, real largest) {
     Kept& row = kept[term][i];
     if (P::CHOOSES) {
-      const int64_t k = int64_t(__builtin_ceil(numbers[term][i]));
+      const int64_t k = wanted(t, term, i);
       if (k <= 0) return;
       keep_scores<P>(t, row, scores);
-        if (row.count >= k + 2 * UNSETTLED) prune(row, k, spare);
+      if (row.count >= k + 2 * UNSETTLED) prune(row, k, spare);
       return;
     }
     if (largest > row.top) {
@@ -224,7 +230,7 @@ template <class P> struct Ranks {
       for (int i = 0; i < t.rows; ++i) {
         Kept& row = kept[k][i];
         if (P::CHOOSES) {
-          prune(row, int64_t(__builtin_ceil(numbers[k][i])), spare);
+          prune(row, wanted(t, k, i), spare);
           __builtin_memcpy(results[k].at(0, t.b, t.h, t.i0 + i), row.columns, sizeof(real) * row.count);
           if (P::VALUED)
             __builtin_memcpy(results[P::TERMS + k].at(0, t.b, t.h, t.i0 + i), row.values, sizeof(real) * row.count);
