@@ -27,6 +27,11 @@ class Part:
     pair: n.Node
     terms: tuple[str, ...] = ()
 
+    @property
+    def powers(self) -> dict[str, int]:
+        """To which power each term's r is a factor of `row`; empty if it is more than a factor."""
+        return _powers(self.row) or {}
+
 
 def linear_parts(weights: n.Node, atoms: dict[n.Node, str]) -> list[Part] | None:
     """Split weights into parts.
@@ -89,6 +94,27 @@ def _of_product(node: n.Call, atoms: dict[n.Node, str]) -> list[Part] | None:
         for p in parts
         for o in others
     ]
+
+
+def _powers(row: n.Node) -> dict[str, int] | None:
+    """Return to which power each term's r is a factor of a row's number."""
+    match row:
+        case n.Hole() if row.name.startswith("r:"):
+            return {row.name[2:]: 1}
+        case n.Call(op="neg", args=(inside,)):
+            return _powers(inside)
+        case n.Call(op="mul", args=(a, b)):
+            left, right = _powers(a), _powers(b)
+            if left is None or right is None:
+                return None
+            return {x: left.get(x, 0) + right.get(x, 0) for x in {**left, **right}}
+        case n.Call(op="div", args=(above, below)):
+            return None if _reads_inverse(below) else _powers(above)
+    return None if _reads_inverse(row) else {}
+
+
+def _reads_inverse(row: n.Node) -> bool:
+    return any(isinstance(part, n.Hole) and part.name.startswith("r:") for part in n.walk(row))
 
 
 def _join(op: str, a: n.Node, b: n.Node) -> n.Node:

@@ -122,12 +122,14 @@ def _normaliser_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
     kernel, holes, inverses = run.kernel, run.holes, run.sweeps.inverses
     if run.sweeps.delta_by_pairs:
         return
-    if run.sweeps.follows:
+    if run.sweeps.follows and kernel.lowered.single:
         holes[delta_of(kernel.lowered.terms[0].name).name] = _delta(run, grads)
         return
     nothing = torch.zeros((1, 1, 1, 1, 1), dtype=run.bound.compute_dtype)
     for term in kernel.lowered.terms:
         holes |= {f"{letter}:{term.name}": nothing for letter in ("gd", "gl")}
+    if run.sweeps.follows:
+        holes |= _deltas(run)
     if inverses is None:
         return
     caller = Caller(kernel, run.bound, _as_stored(run))
@@ -148,6 +150,17 @@ def _row_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
     if run.sweeps.delta_by_pairs:
         holes[delta_of(lowered.terms[0].name).name] = _delta(run, grads)
     run.totals.add(run.sweeps.adjoints.rows, run.rows())
+
+
+def _deltas(run: _Run) -> dict[str, Tensor]:
+    """Return r times what each normaliser receives: parts of the weights are powers of r."""
+    found: dict[str, Tensor] = {}
+    for k, part in enumerate(run.kernel.forward[0].sweep.components):
+        given = (run.holes["do"] * run.holes[f"apart:{k}"]).sum(-1, True)
+        for term, power in part.powers:
+            name = delta_of(term).name
+            found[name] = found.get(name, 0.0) + power * given
+    return found
 
 
 def _delta(run: _Run, grads: dict[str, Tensor]) -> Tensor:

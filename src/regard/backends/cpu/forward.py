@@ -40,22 +40,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
     if kernel.prepared:
         prepare_rows(kernel, caller, holes)
     put_columns(kernel, caller, holes)
-    summed = caller.rows(_width(kernel, caller))
-    for module in _sweeps(kernel, caller):
-        found = caller.row_results(module, kernel.read_again)
-        results = [found.get(name) for name in module.row_results]
-        if module.sweep.components:
-            results.append(summed)
-        histograms = [make_histogram(part, caller) for part in module.sweep.histograms]
-        caller.run(module, [*results, *histograms], _chunks(kernel, caller, module))
-        for part, weights in zip(module.sweep.histograms, histograms, strict=True):
-            table = weigh_table(part, weights, bound)
-            summed[..., : table.shape[-1]] += table
-        holes |= found
-    if appends_columns(kernel.lowered):
-        width = summed.shape[-1] - class_count(kernel)
-        take_classes(kernel, summed[..., width:], holes)
-        summed = summed[..., :width].contiguous()
+    summed = _summed(kernel, caller, holes)
     outputs = {"output": summed, **watch(kernel, caller, holes)}
     if kernel.lowered.finish is not None or kernel.lowered.rows:
         holes["summed"] = summed.unsqueeze(3)
@@ -68,6 +53,33 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
         holes.pop(name, None)
     holes |= {name: value for name, value in outputs.items() if parse(name).kind in ("top", "keys")}
     return outputs, {**holes, "summed": summed} if kernel.reads_summed else holes
+
+
+def _summed(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> Tensor:
+    """Run the sweeps that give the summed row, (B, H, N, E), and put row values into the holes."""
+    summed = caller.rows(_width(kernel, caller))
+    for module in _sweeps(kernel, caller):
+        found = caller.row_results(module, kernel.read_again)
+        results = [found.get(name) for name in module.row_results]
+        if module.sweep.components:
+            results.append(summed)
+        if module.sweep.apart:
+            parts = [torch.zeros_like(summed) for _ in module.sweep.components]
+            holes |= {f"apart:{k}": part.unsqueeze(3) for k, part in enumerate(parts)}
+            results += parts
+        histograms = [make_histogram(part, caller) for part in module.sweep.histograms]
+        caller.run(module, [*results, *histograms], _chunks(kernel, caller, module))
+        for part, weights in zip(module.sweep.histograms, histograms, strict=True):
+            table = weigh_table(part, weights, caller.bound)
+            summed[..., : table.shape[-1]] += table
+        holes |= found
+    if not appends_columns(kernel.lowered):
+        return summed
+    width = summed.shape[-1] - class_count(kernel)
+    take_classes(kernel, summed[..., width:], holes)
+    for name in [name for name in holes if name.startswith("apart:")]:
+        holes[name] = holes[name][..., :width]
+    return summed[..., :width].contiguous()
 
 
 def _output_alone(kernel: Kernel, caller: Caller) -> Tensor:

@@ -39,12 +39,13 @@ def make_count_sweep(lowered: Lowered, split: Split) -> RowSweep | None:
     return sweep if counted else None
 
 
-def make_fused_sweep(lowered: Lowered, split: Split) -> RowSweep | None:
+def make_fused_sweep(lowered: Lowered, split: Split, wanted: bool) -> RowSweep | None:
     """Return the one sweep that finds row values and the summed row.
 
     Args:
         lowered: The program.
         split: An empty split, in which numbers of visible keys are known.
+        wanted: Whether a gradient is wanted, for which components' sums may be kept.
 
     Returns:
         The sweep, or None if a row sum must be known before values can be weighed.
@@ -72,7 +73,9 @@ def make_fused_sweep(lowered: Lowered, split: Split) -> RowSweep | None:
         return None
     for part in parts:
         terms = tuple(places[name] for name in part.terms)
-        sweep.components.append(Component(split.pair(part.pair), split.pair(part.row), terms))
+        pair, row = split.pair(part.pair), split.pair(part.row)
+        sweep.components.append(Component(pair, row, terms, tuple(part.powers.items())))
+    sweep.apart = wanted and not lowered.single and _tell_normalisers(lowered, parts)
     sweep.values = summed_rows(lowered, values.rows, split)
     if not add_fused_sums(
         sweep, lowered, lambda node: linear_parts(substitute(node, weights), atoms)
@@ -84,7 +87,16 @@ def make_fused_sweep(lowered: Lowered, split: Split) -> RowSweep | None:
             return None
         terms = tuple(places[name] for name in parts[0].terms)
         sweep.histograms.append(_histogram(chosen, parts[0], terms, split))
+        sweep.apart = False
     return sweep
+
+
+def _tell_normalisers(lowered: Lowered, parts: list[Part]) -> bool:
+    """Tell whether parts' sums give what every normaliser receives: each is linear in its r."""
+    found = {name for part in parts for name in part.powers}
+    normalised = {term.name for term in lowered.terms if term.total is not None}
+    thresholds = any(term.gain is not None for term in lowered.terms)
+    return bool(normalised) and found == normalised and not thresholds
 
 
 def make_sums_sweep(lowered: Lowered, split: Split) -> RowSweep:

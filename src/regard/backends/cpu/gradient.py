@@ -34,6 +34,7 @@ class GradientSweeps:
         watched: The observed sums that receive something.
         split: Returns an empty split in which row values of some letters are known.
         module: Makes a library of a sweep and what it is for.
+        apart: Whether forward keeps the sum of each part of the weights.
     """
 
     lowered: Lowered
@@ -41,6 +42,7 @@ class GradientSweeps:
     watched: tuple[Statistic, ...]
     split: Callable[..., Split]
     module: Callable[..., Module]
+    apart: bool
 
     @cached_property
     def adjoints(self) -> Adjoints:
@@ -49,14 +51,16 @@ class GradientSweeps:
 
     @property
     def follows(self) -> bool:
-        """Whether what the one normaliser receives follows from results, without a sweep."""
+        """Whether what normalisers receive follows from sums that forward kept, without a sweep."""
+        if self.apart:
+            return not self.watched
         known = all(one.linear and "i" in one.axes for one in self.watched)
         return self.lowered.single and known
 
     @property
     def delta_by_pairs(self) -> bool:
         """Whether the adjoint sweep finds that by itself, from the summed row alone."""
-        return self.follows and not self.watched
+        return self.lowered.single and self.follows and not self.watched
 
     @cached_property
     def rows_give(self) -> bool:

@@ -130,7 +130,9 @@ class Kernel:
     @cached_property
     def forward(self) -> list[Module[RowSweep]]:
         """The one sweep, or the two, that give the output."""
-        fused = forward_sweeps.make_fused_sweep(self.lowered, self._split(*_FIRST))
+        fused = forward_sweeps.make_fused_sweep(
+            self.lowered, self._split(*_FIRST), bool(self.wanted)
+        )
         if fused is not None:
             return [self._module(fused, "forward")]
         sums = forward_sweeps.make_sums_sweep(self.lowered, self._split(*_FIRST))
@@ -204,7 +206,9 @@ class Kernel:
         watched = tuple(one for one in self.lowered.statistics if one.name in received)
         names = frozenset(one.name for one in watched)
         if names not in self.gradients:
-            made = GradientSweeps(self.lowered, self.wanted, watched, self._split, self._module)
+            made = GradientSweeps(
+                self.lowered, self.wanted, watched, self._split, self._module, self.apart
+            )
             self.gradients[names] = made
         return self.gradients[names]
 
@@ -226,6 +230,11 @@ class Kernel:
         """The sweep that finds the largest weights of each row."""
         sweep = make_top_sweep(self.lowered, self._split(*_OBSERVING))
         return None if sweep is None else self._module(sweep, "top")
+
+    @property
+    def apart(self) -> bool:
+        """Whether forward keeps the sum of each part of the weights for the gradient."""
+        return self.forward[0].sweep.apart
 
     @property
     def watching(self) -> list[Module]:

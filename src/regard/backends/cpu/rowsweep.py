@@ -45,11 +45,19 @@ class RowSum:
 
 @dataclass(frozen=True)
 class Component:
-    """A part of the summed row: Σ_j pair · values, times `row`."""
+    """A part of the summed row: Σ_j pair · values, times `row`.
+
+    Attributes:
+        pair: What values are weighed with.
+        row: What the sum is multiplied by.
+        terms: The places of the terms whose exp(-m) is a factor of it.
+        powers: To which power each term's r is a factor of `row`, by the term's name.
+    """
 
     pair: n.Node
     row: n.Node
     terms: tuple[int, ...] = ()
+    powers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class RowSweep:
         finals: Row expressions computed at the end, by name, in this order.
         values: What is weighed; None without components.
         histograms: The weights of tables whose rows are summed too.
+        apart: Whether each component's sum is returned too.
     """
 
     split: Split
@@ -94,6 +103,12 @@ class RowSweep:
     finals: list[tuple[str, n.Node]] = field(default_factory=list)
     values: Input | None = None
     histograms: list[Histogram] = field(default_factory=list)
+    apart: bool = False
+
+    @property
+    def summed_count(self) -> int:
+        """How many results are summed rows."""
+        return bool(self.components) + (len(self.components) if self.apart else 0)
 
     @property
     def row_results(self) -> list[str]:
@@ -134,6 +149,8 @@ class RowWriter:
             f"COMPONENTS = {len(sweep.components)}, FINALS = {len(sweep.finals)};",
             f"static constexpr int VALUE = {value};  // the input that is weighed",
         ]
+        if sweep.apart:
+            head.append("static constexpr bool APART = true;  // each component's sum is returned")
         if sweep.histograms:
             head.append(f"static constexpr int HISTOGRAMS = {len(sweep.histograms)};")
         return "\n".join(
@@ -294,7 +311,7 @@ class RowWriter:
         )
 
     def _first_histogram(self) -> int:
-        return len(self.sweep.row_results) + bool(self.sweep.components)
+        return len(self.sweep.row_results) + self.sweep.summed_count
 
     def _finish(self) -> list[str]:
         sums = {item.name: k for k, item in enumerate(self.sweep.sums)}

@@ -18,9 +18,17 @@ template <class P> struct Histograms<P, decltype(void(P::HISTOGRAMS))> {
   static constexpr int COUNT = P::HISTOGRAMS;
 };
 
+// How many components' sums a sweep returns beside the summed row they make up: those of a gradient.
+template <class P, class = void> struct Apart {
+  static constexpr int COUNT = 0;
+};
+template <class P> struct Apart<P, decltype(void(P::APART))> {
+  static constexpr int COUNT = P::COMPONENTS;
+};
+
 // The result that holds a histogram: the weights of a table's rows, for each query row.
 template <class P> REGARD_INLINE const Result& histogram(const Call& call, int k) {
-  return call.results[P::TERMS + P::SUMS + P::FINALS + (P::COMPONENTS > 0) + k];
+  return call.results[P::TERMS + P::SUMS + P::FINALS + (P::COMPONENTS > 0) + Apart<P>::COUNT + k];
 }
 
 // What the sweep has found for a block of query rows.
@@ -130,6 +138,33 @@ template <class P> REGARD_INLINE void weigh(Tile& t, RowState<P>& s, Block block
     weigh_tile<P, true>(t, s);
 }
 
+// Write the sums of the components from k on, each times its row's number.
+template <class P>
+static void write_components(const Tile& t, const RowState<P>& s, const Result& r, int first, int last) {
+  const int64_t width = t.call->inputs[P::VALUE].width;
+  for (int i = 0; i < t.rows; ++i) {
+    real* to = r.at(0, t.b, t.h, t.i0 + i);
+    int64_t c = 0;
+    for (; c + W <= width; c += W) {
+      Vec all{};
+      for (int k = first; k < last; ++k) {
+        const Vec sum = load(s.summed[k] + i * s.columns + c);
+        // A row that sees nothing is 0, even if its number is 1 / 0.
+        all += select(sum == real(0), Vec{}, sum * s.coefficient[k][i]);
+      }
+      store(to + c, all);
+    }
+    for (; c < width; ++c) {
+      real all = 0;
+      for (int k = first; k < last; ++k) {
+        const real sum = s.summed[k][i * s.columns + c];
+        all += sum == 0 ? 0 : sum * s.coefficient[k][i];
+      }
+      to[c] = all;
+    }
+  }
+}
+
 // Turn the state of the rows into results, and write them.
 template <class P> static void finish_rows(Tile& t, RowState<P>& s) {
   for (int i = 0; i < t.rows; i += W) P::finish(t, s, i);
@@ -145,29 +180,8 @@ template <class P> static void finish_rows(Tile& t, RowState<P>& s) {
   for (int k = 0; k < P::SUMS; ++k) write(s.sum[k]);
   for (int k = 0; k < P::FINALS; ++k) write(s.found[k]);
   if constexpr (P::COMPONENTS > 0) {
-    const Result& r = *result;
-    const int64_t width = t.call->inputs[P::VALUE].width;
-    for (int i = 0; i < t.rows; ++i) {
-      real* to = r.at(0, t.b, t.h, t.i0 + i);
-      int64_t c = 0;
-      for (; c + W <= width; c += W) {
-        Vec all{};
-        for (int k = 0; k < P::COMPONENTS; ++k) {
-          const Vec sum = load(s.summed[k] + i * s.columns + c);
-          // A row that sees nothing is 0, even if its number is 1 / 0.
-          all += select(sum == real(0), Vec{}, sum * s.coefficient[k][i]);
-        }
-        store(to + c, all);
-      }
-      for (; c < width; ++c) {
-        real all = 0;
-        for (int k = 0; k < P::COMPONENTS; ++k) {
-          const real sum = s.summed[k][i * s.columns + c];
-          all += sum == 0 ? 0 : sum * s.coefficient[k][i];
-        }
-        to[c] = all;
-      }
-    }
+    write_components(t, s, *result++, 0, P::COMPONENTS);
+    for (int k = 0; k < Apart<P>::COUNT; ++k) write_components(t, s, *result++, k, k + 1);
   }
 }
 
