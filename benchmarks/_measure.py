@@ -110,13 +110,14 @@ def interleaved_ms(
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def report(title: str, rows: list[dict[str, object]], path: Path) -> None:
+def report(title: str, rows: list[dict[str, object]], path: Path, **facts: object) -> None:
     """Print a table and write it, with the machine, as JSON.
 
     Args:
         title: What was measured.
         rows: One dict per line, with the same keys.
         path: The JSON file.
+        **facts: What else is written.
     """
     about = machine()
     print(title)
@@ -127,7 +128,8 @@ def report(title: str, rows: list[dict[str, object]], path: Path) -> None:
     widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
     for line in lines:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-    path.write_text(json.dumps({"title": title, "machine": about, "rows": rows}, indent=1) + "\n")
+    text = {"title": title, "machine": about, "rows": rows, **facts}
+    path.write_text(json.dumps(text, indent=1) + "\n")
 
 
 def _cell(value: object) -> str:

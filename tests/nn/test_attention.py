@@ -222,6 +222,24 @@ def test_parameters_on_further_rows_learn_their_width():
     torch.testing.assert_close(layer(x, tag=tag), expected, rtol=0, atol=1e-12)
 
 
+def test_parameters_that_meet_no_row_have_the_width_said():
+    @rg.program
+    def agreeing(pair):
+        small = rg.init.normal(1.0)
+        one, other = (rg.parameter(name, per="channel", init=small) for name in ("one", "other"))
+        return rg.softmax(p.score(pair) * rg.sum(one * other))
+
+    layer, x = make(agreeing, widths={"one": 5, "other": 5}), rows(2, 7, 32)
+    learned = layer.programmed.groups[0].learned
+    assert learned.one.shape == learned.other.shape == (5,)
+    q, k, v = (heads_of(made, x, 4) for made in (layer.q, layer.k, layer.v))
+    scores = (learned.one @ learned.other) * (q @ k.mT) / q.shape[-1] ** 0.5
+    expected = layer.o((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
+    with pytest.raises(InputError, match=r"parameter 'one' has; .* give a layer widths="):
+        make(agreeing)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

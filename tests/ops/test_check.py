@@ -288,7 +288,8 @@ def test_row_width_that_nothing_decides_is_told():
     with pytest.raises(InputError) as caught:
         rg.attend(undecided, **tensors())
     assert str(caught.value) == (
-        "nothing decides how many channels parameter 'a' has; combine it with a row"
+        "nothing decides how many channels parameter 'a' has; combine it with a row, "
+        "or give the call a=…"
     )
 
     @rg.program

@@ -45,7 +45,8 @@ def test_width_that_nothing_decides_is_told():
     with pytest.raises(InputError) as caught:
         parameter_shapes(lost.root, 4, {"q": 8, "k": 8, "v": 8})
     assert str(caught.value) == (
-        "nothing decides how many channels parameter 'a' has; combine it with a row"
+        "nothing decides how many channels parameter 'a' has; combine it with a row, "
+        "or give a layer widths={'a': …}"
     )
 
 

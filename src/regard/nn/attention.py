@@ -26,7 +26,8 @@ class Attention(nn.Module):
         context_width: The width of what keys and values are made of; W unless given.
         bias: Whether projections have a bias.
         dropout: The probability of dropping a weight while training.
-        widths: Widths of the further vectors the programs read, by name, if parameters meet them.
+        widths: By name, widths of further vectors that parameters meet, and of parameters that
+            meet no row.
 
     Raises:
         InputError: If widths and heads do not fit.

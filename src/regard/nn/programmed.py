@@ -176,7 +176,8 @@ class Programmed(nn.Module):
         width: D, the width of a head.
         key_heads: G, which divides H; a group of heads must hold whole key heads.
         value_width: E; D unless given.
-        widths: Widths of the further vectors the programs read, by name.
+        widths: By name, widths of further vectors that parameters meet, and of parameters that
+            meet no row.
 
     Raises:
         InputError: If heads and key heads do not fit, if groups overlap, leave heads out or split

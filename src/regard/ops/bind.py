@@ -125,7 +125,8 @@ def _default(facts: Facts, name: str, leaf: n.Node, tensors: dict[str, Tensor]) 
         shape = facts.shapes[name]
         if None in shape:
             raise InputError(
-                f"nothing decides how many channels parameter '{name}' has; combine it with a row"
+                f"nothing decides how many channels parameter '{name}' has; combine it with a row, "
+                f"or give the call {name}=…"
             )
         return initial_tensor(leaf, tuple(size for size in shape if size is not None))
     assert isinstance(leaf, n.Scalar) and leaf.default is not None

@@ -99,7 +99,8 @@ def parameter_shapes(
     Args:
         root: The program.
         heads: How many heads the layer has.
-        known: Widths of rows by name; "q", "k" and "v" at least.
+        known: Widths of rows, and of parameters that meet none, by name; "q", "k" and "v" at
+            least.
 
     Returns:
         Shapes by name, in the order of the program.
@@ -118,7 +119,8 @@ def parameter_shapes(
             continue
         if None in shape:
             raise InputError(
-                f"nothing decides how many channels parameter '{name}' has; combine it with a row"
+                f"nothing decides how many channels parameter '{name}' has; combine it with a row, "
+                f"or give a layer widths={{'{name}': …}}"
             )
         shapes[name] = tuple(size for size in shape if size is not None)
     return shapes
