@@ -231,7 +231,7 @@ def test_a_ragged_batch_is_observed_like_its_sequences():
 
 
 def test_groups_of_heads_are_observed_together():
-    layer = rg.nn.Attention({causal: 2, gated: 2}, width=32, heads=4)
+    layer = rg.nn.Attention((((0, 2), causal), ((2, 4), gated)), width=32, heads=4)
     x, kind = torch.randn(1, N, 32), torch.randint(0, 4, (1, 1, N))
     _, seen = layer(x, observe=["mass:kind:4", "top:3"], kind=kind)
     assert seen["mass:kind:4"].shape == (1, 4, N, 4)

@@ -88,9 +88,14 @@ class LinearBackend:
             bound: The call.
 
         Returns:
-            The facts.
+            The facts; what a state costs is not predicted.
         """
-        return Facts()
+        sweeps = ["the state of all keys", "the output of each query, read from it"]
+        if kernel.program.causal:
+            sweeps = ["the output of each part, from the state before it, and the state behind it"]
+        if kernel.wanted:
+            sweeps.append("the gradient, the last part first")
+        return Facts(sweeps=tuple(sweeps))
 
 
 register(LinearBackend())
