@@ -50,6 +50,19 @@ def gated(pair):
 PROGRAMS = (causal, difference, dropped, sparse, positive, gated)
 
 
+def cases(*backends, programs=PROGRAMS):
+    """Every program on every backend; a kernel takes seconds to build, so cpu's are few."""
+    quick = (causal, dropped)
+    return [
+        pytest.param(
+            one, name, id=f"{one.name}-{name}",
+            marks=[pytest.mark.slow] if name == "cpu" and one not in quick else [],
+        )
+        for one in programs
+        for name in backends
+    ]  # fmt: skip
+
+
 def dense(program, weights, kind, real, lengths=None):
     """Everything in NAMES, from the weights and what the docs say."""
     i, j = torch.arange(N)[:, None], torch.arange(M)
@@ -84,8 +97,7 @@ def seeded(program):
     return {"seed": 5} if program is dropped else {}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda one: one.name)
+@pytest.mark.parametrize(("program", "backend"), cases(*BACKENDS))
 def test_what_is_observed_follows_from_the_weights(program, backend):
     tensors, named = call()
     drawn = seeded(program)
@@ -145,8 +157,7 @@ def test_rows_and_keys_that_do_not_exist_have_no_weight(backend):
     )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("program", (sparse, positive), ids=lambda one: one.name)
+@pytest.mark.parametrize(("program", "backend"), cases(*BACKENDS, programs=(sparse, positive)))
 def test_entropy_of_other_normalisers(program, backend):
     tensors, _ = call()
     leaves = [tensor.requires_grad_() for tensor in tensors]
@@ -161,6 +172,24 @@ def test_entropy_of_other_normalisers(program, backend):
     ]
     for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-7, atol=1e-8)
+
+
+@rg.program
+def product(pair):
+    near = rg.entmax(rg.dot(pair.q, pair.k) * 0.3, 1.5, where=pair.i - pair.j < 5)
+    return rg.entmax(rg.dot(pair.q, pair.k) * 0.2, 1.5) * near
+
+
+def test_entropy_of_a_factor_counts_pairs_that_the_product_does_not_see():
+    tensors, _ = call()
+    leaves = [tensor.requires_grad_() for tensor in tensors]
+    found = {}
+    for backend in ("reference", "tiled"):
+        _, seen = rg.attend(product, *leaves, observe=["entropy:b"], backend=backend)
+        grads = torch.autograd.grad(seen["entropy:b"].square().sum(), leaves[:2])
+        found[backend] = seen["entropy:b"], *grads
+    for one, other in zip(*found.values(), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("backend", ("reference", "tiled", "cpu"))

@@ -9,7 +9,7 @@ import regard as rg
 from regard.ir import nodes as n
 from regard.ir.operators import OPERATORS
 from regard.passes.differentiate import Adjoint, differentiate
-from regard.testing.contract import observable
+from regard.testing.contract import classes_of_keys, observable
 from regard.testing.inputs import Sizes, make_inputs
 from regard.testing.programs import PROGRAMS
 
@@ -201,10 +201,12 @@ def check_gradients(name):
 
     def run(*tensors):
         named = {**inputs, **dict(zip(learned, tensors, strict=True))}
+        named |= classes_of_keys(inputs["k"], observe)
         output, seen = rg.attend(
             program, **named, backend="tiled", observe=observe, seed=3, query_offset=1
         )
-        rows = [torch.where(value.isinf(), 0.0, value) for value in seen.values()]
+        values = [value[0] if isinstance(value, tuple) else value for value in seen.values()]
+        rows = [torch.where(value.isinf(), 0.0, value) for value in values]
         return (output, *rows)
 
     assert torch.autograd.gradcheck(run, tuple(learned.values()), fast_mode=True)

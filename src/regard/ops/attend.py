@@ -50,9 +50,8 @@ def attend(
         key_lengths: How many key rows exist, (B,); later rows are as if absent.
         first_head: The number of head 0 of these tensors in the whole layer.
         total_heads: How many heads the whole layer has; H unless given.
-        observe: What to return beside the output: "lse", "max", "sink", "entropy", "mass",
-            "distance", "variance", "mass:FEATURE", "received", "top:8", "map:64x64", or the dense
-            "weights"; docs/observing.md says what each is.
+        observe: What to return beside the output, e.g. "lse", "entropy:a", "distance", "mass:f",
+            "received", "top:8", "map:64x64", the dense "weights"; docs/observing.md has them all.
         backend: "auto", or "linear", "sdpa", "cpu", "tiled", "reference".
         seed: What random booleans (dropout, keep) are drawn from; None draws none.
         **named_inputs: The program's parameters (from their initialisers unless given), tables,

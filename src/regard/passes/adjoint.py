@@ -101,11 +101,11 @@ def _weights_adjoints(
 ) -> dict[n.Node, Adjoint]:
     received = received or n.Reduce(mul(SUMMED_GRAD, lowered.values), "c")
     weights = {lowered.weights: Adjoint(received, lowered.seen)}
-    given = [(one.weight, one.received) for one in watched]
+    given = [(one.weight, Adjoint(one.received, one.seen)) for one in watched]
     if dense_weights:
-        given.append((lowered.clean_weights, WEIGHTS_GRAD))
-    for weight, value in given:
-        adjoint, before = Adjoint(value, lowered.seen), weights.get(weight)
+        given.append((lowered.clean_weights, Adjoint(WEIGHTS_GRAD, lowered.seen)))
+    for weight, adjoint in given:
+        before = weights.get(weight)
         weights[weight] = adjoint if before is None else before.plus(adjoint)
     return weights
 

@@ -136,7 +136,7 @@ def lower(root: n.Output, observe: tuple[str, ...] = (), seeded: bool = False) -
     return Lowered(
         terms, weights, clean, seen, root.values, root.finish,
         {name: _observed_row(name, by_name) for name in of_rows},
-        make_statistics(observe, clean, others), _single(root.weights), choices,
+        make_statistics(observe, clean, seen, others), _single(root.weights), choices,
     )  # fmt: skip
 
 

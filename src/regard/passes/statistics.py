@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from regard.ir import nodes as n
 from regard.ir.observed import parse
-from regard.passes.build import ONE, ZERO, call, mul
+from regard.passes.build import ONE, ZERO, call, mul, select
 
 _SUMMED = ("mass", "moment", "classes", "received", "top")
 
@@ -24,6 +24,7 @@ class Statistic:
         weight: A pair expression, 0 where the pair is not seen.
         factor: A number of the pair, or, along "c", the columns of a key.
         axes: What the sum varies along; for "top" it is no sum, but weights of chosen pairs.
+        seen: When a pair takes part.
         linear: Whether `weight` is the final weight before dropout.
     """
 
@@ -31,7 +32,15 @@ class Statistic:
     weight: n.Node
     factor: n.Node
     axes: str
+    seen: n.Node
     linear: bool = True
+
+    @property
+    def body(self) -> n.Node:
+        """What a pair adds; a factor may be NaN where the pair is not seen."""
+        if self.factor is ONE:
+            return self.weight
+        return select(self.seen, mul(self.weight, self.factor))
 
     @property
     def hole(self) -> n.Hole:
@@ -56,13 +65,14 @@ class Statistic:
 
 
 def make_statistics(
-    observe: tuple[str, ...], clean: n.Node, terms: dict[str, n.Node]
+    observe: tuple[str, ...], clean: n.Node, seen: n.Node, terms: dict[str, n.Node]
 ) -> tuple[Statistic, ...]:
     """Return the sums that what is observed takes.
 
     Args:
         observe: Names of `ir/observed`.
         clean: The final weight before dropout.
+        seen: Whether any term sees the pair.
         terms: The weight of each term whose entropy is such a sum, by name.
 
     Returns:
@@ -72,9 +82,10 @@ def make_statistics(
     for name in sorted(set(observe), key=lambda one: (one == "moment:2", observe.index(one))):
         asked = parse(name)
         if asked.kind == "entropy" and asked.of in terms:
-            found.append(Statistic(name, _spent(terms[asked.of]), ONE, "bhi", linear=False))
+            own = n.Hole(f"seen:{asked.of}", "bhij", "bool")
+            found.append(Statistic(name, _spent(terms[asked.of]), ONE, "bhi", own, linear=False))
         elif asked.kind in _SUMMED:
-            found.append(Statistic(name, clean, _factor(name), asked.axes))
+            found.append(Statistic(name, clean, _factor(name), asked.axes, seen))
     return tuple(found)
 
 

@@ -295,10 +295,7 @@ def run_both(
         has a gradient of zeros.
     """
     leaves = {name: tensor.detach().clone() for name, tensor in inputs.items()}
-    if any(CLASS in name for name in observe):
-        batch, _, keys, _ = inputs["k"].shape
-        drawn = torch.Generator().manual_seed(SEED)
-        leaves[CLASS] = torch.randint(0, 3, (batch, 1, keys), generator=drawn)
+    leaves |= classes_of_keys(inputs["k"], observe)
     for name, tensor in leaves.items():
         wanted = tensor.is_floating_point() and (not rows_alone or name in ("q", "k", "v"))
         tensor.requires_grad_(wanted)
@@ -310,6 +307,22 @@ def run_both(
     if reduce is not None:
         values = {name: reduce(name, value) for name, value in values.items()}
     return {name: value.detach() for name, value in values.items()} | _gradients(values, leaves)
+
+
+def classes_of_keys(keys: Tensor, observe: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the feature that `observable` names, if it is observed by.
+
+    Args:
+        keys: k, (B, G, M, D).
+        observe: What is observed.
+
+    Returns:
+        The feature by name.
+    """
+    if not any(CLASS in name for name in observe):
+        return {}
+    drawn = torch.Generator().manual_seed(SEED)
+    return {CLASS: torch.randint(0, 3, (keys.shape[0], 1, keys.shape[2]), generator=drawn)}
 
 
 def _gradients(values: dict[str, Tensor], leaves: dict[str, Tensor]) -> dict[str, Tensor]:

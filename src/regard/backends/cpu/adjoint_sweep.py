@@ -55,7 +55,7 @@ def make_key_sweep(
     pairs = _split_lowered(lowered, split, values)
     received = split.pair(parted.dot(SUMMED_GRAD))
     by_value = split.dot(SUMMED_GRAD, parted.rows)
-    weights = tuple(replace(one, weight=split.pair(one.weight)) for one in watched)
+    weights = _split_watched(watched, split)
     wanted = {item for item in split.inputs.values() if _receives(item, leaves)}
     if not wanted:
         return None
@@ -136,6 +136,13 @@ def _split_lowered(lowered: Lowered, split: Split, values: Input) -> Lowered:
         values=values.hole,
         finish=None,
         rows={},
+    )
+
+
+def _split_watched(watched: tuple[Statistic, ...], split: Split) -> tuple[Statistic, ...]:
+    """Return observed sums whose weights are split."""
+    return tuple(
+        replace(one, weight=split.pair(one.weight), seen=split.pair(one.seen)) for one in watched
     )
 
 

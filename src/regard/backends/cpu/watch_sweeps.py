@@ -74,7 +74,7 @@ def add_fused_sums(
     places = {term.name: k for k, term in enumerate(sweep.terms)}
     split = sweep.split
     for one in _of_rows(lowered):
-        parts = parts_of(weighted(one, lowered))
+        parts = parts_of(one.body)
         if parts is None and one.linear:
             return False
         total: n.Node = ZERO
@@ -98,7 +98,7 @@ def add_spread_sums(sweep: RowSweep, lowered: Lowered) -> None:
         lowered: The program.
     """
     for one in _of_rows(lowered):
-        sweep.sums.append(RowSum(one.hole.name, sweep.split.pair(weighted(one, lowered))))
+        sweep.sums.append(RowSum(one.hole.name, sweep.split.pair(one.body)))
 
 
 def make_later_sweep(lowered: Lowered, found: set[str], split: Split) -> RowSweep | None:
@@ -119,7 +119,7 @@ def make_later_sweep(lowered: Lowered, found: set[str], split: Split) -> RowSwee
         return None
     sweep = RowSweep(split, {term.name: split_seen(term, split) for term in lowered.terms})
     for one in missing:
-        sweep.sums.append(RowSum(one.hole.name, split.pair(weighted(one, lowered))))
+        sweep.sums.append(RowSum(one.hole.name, split.pair(one.body)))
     if columns:
         weights = split.pair(select(lowered.seen, lowered.clean_weights))
         sweep.components.append(Component(weights, ONE))
@@ -181,13 +181,6 @@ def ranked_score(lowered: Lowered) -> n.Node | None:
         case n.Call(op="exp", args=(exponent,)) if alone is lowered.clean_weights:
             return exponent
     return None
-
-
-def weighted(one: Statistic, lowered: Lowered) -> n.Node:
-    """Return what a pair adds to a statistic, 0 where it is not seen."""
-    if one.factor is ONE:
-        return one.weight
-    return select(lowered.seen, mul(one.weight, one.factor))
 
 
 def _of_rows(lowered: Lowered) -> list[Statistic]:

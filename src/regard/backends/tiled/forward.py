@@ -341,7 +341,7 @@ class _Sums:
         """Add a tile."""
         bound = at.bound
         for one in self.statistics:
-            part = sum_in_tile(one, self._sweep.kernel.lowered, at)
+            part = sum_in_tile(one, at)
             if one.axes == "bhj":
                 shape = (bound.batch, bound.heads, bound.keys)
                 total = self._totals.setdefault(one.name, part.new_zeros(shape))

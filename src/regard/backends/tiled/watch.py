@@ -14,7 +14,6 @@ from regard.backends.values import layout
 from regard.backends.values.evaluate import Evaluator, places_in
 from regard.ir import nodes as n
 from regard.ir.observed import parse
-from regard.passes.build import mul, select
 from regard.passes.lower import Lowered
 from regard.passes.statistics import Statistic, columns_hole
 
@@ -47,19 +46,17 @@ def reads_others(one: Statistic) -> bool:
     return any(isinstance(x, n.Hole) and x.name.startswith("o:") for x in n.walk(one.factor))
 
 
-def sum_in_tile(one: Statistic, lowered: Lowered, at: Evaluator) -> Tensor:
+def sum_in_tile(one: Statistic, at: Evaluator) -> Tensor:
     """Return what a tile adds to a statistic, 5-D.
 
     Args:
         one: The statistic.
-        lowered: The program.
         at: The tile's evaluator.
 
     Returns:
         The sum over the tile's keys, or over its queries.
     """
-    weighted = select(lowered.seen, mul(one.weight, one.factor))
-    return at(n.Reduce(weighted, "i" if one.axes == "bhj" else "j"))
+    return at(n.Reduce(one.body, "i" if one.axes == "bhj" else "j"))
 
 
 def put_columns(kernel: Kernel, at: Evaluator) -> None:
