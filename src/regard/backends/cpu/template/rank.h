@@ -22,6 +22,10 @@ struct Kept {
 // A bound is raised by a few of them whenever so many scores have come in.
 constexpr int MOST_STEPS = 64, FEW_STEPS = 2, UNSETTLED = 32, HALVINGS = sizeof(real) == 4 ? 30 : 60;
 
+// What a number is lessened by to be a lower one: a share of it, and the smallest there is.
+constexpr real BELOW = sizeof(real) == 4 ? real(__FLT_EPSILON__) : real(__DBL_EPSILON__);
+constexpr real LEAST = sizeof(real) == 4 ? real(__FLT_MIN__) : real(__DBL_MIN__);
+
 // u^p of numbers that are not negative, 0 where u is 0.
 REGARD_INLINE Vec power_of(Vec u, Vec p) {
   return select(u > real(0), vexp(p * vlog(select(u > real(0), u, splat(1)))), Vec{});
@@ -154,21 +158,82 @@ static void prune(Kept& row, int64_t k, real* spare) {
   row.bound = least;
 }
 
-// Keep the scores of a row of a tile that exceed its bound.
-template <class P> REGARD_INLINE void keep_scores(const Tile& t, Kept& row, const real* scores) {
-  real *values = row.values, *columns = row.columns;
-  const real bound = row.bound;
-  int64_t count = row.count;
-  for (int j = 0; j < t.keys; j += W) {
-    if (!any(load(scores + j) > bound)) continue;
-    const int end = int(least(j + W, t.keys));
-    for (int c = j; c < end; ++c) {
-      values[count] = scores[c];
-      if (P::CHOOSES) columns[count] = real(t.j0 + c);
-      count += scores[c] > bound;
-    }
+// The largest scores of a tile's row, lane by lane, in four quarters of its keys.
+struct Tops {
+  static constexpr int QUARTER = KEY_BLOCK / 4;
+  Vec quarter[4] = {splat(-__builtin_inff()), splat(-__builtin_inff()), splat(-__builtin_inff()),
+                    splat(-__builtin_inff())};
+
+  void raise(int j, Vec score) { quarter[j / QUARTER] = vmax(score, quarter[j / QUARTER]); }
+  real largest() const { return max_of(vmax(vmax(quarter[0], quarter[1]), vmax(quarter[2], quarter[3]))); }
+
+  // A number that at least k scores of the row exceed, or -inf: lanes of quarters hold different keys.
+  real exceeded_by(int64_t k) const {
+    real all[4 * W];
+    if (k > 4 * W) return -__builtin_inff();
+    for (int q = 0; q < 4; ++q) store(all + q * W, quarter[q]);
+    const real kth = largest_but(all, 4 * W, k);
+    // It may be among the k largest itself, so it is not the bound but what is below.
+    return kth - real(__builtin_fabs(kth)) * BELOW - LEAST;
   }
-  row.count = count;
+};
+
+// A few largest are kept in order, as they fall; more are kept as they come and pruned now and then.
+constexpr int64_t FEW = 32;
+
+// Put a score and its key among the k largest, behind equal ones, which have lower keys.
+REGARD_INLINE void insert(Kept& row, int64_t k, real score, real column) {
+  int64_t at = row.count < k ? row.count++ : k - 1;
+  for (; at > 0 && row.values[at - 1] < score; --at) {
+    row.values[at] = row.values[at - 1];
+    row.columns[at] = row.columns[at - 1];
+  }
+  row.values[at] = score;
+  row.columns[at] = column;
+  if (row.count == k) row.bound = row.values[k - 1];
+}
+
+// List the keys of a row as they rise.
+static void order_by_key(Kept& row) {
+  for (int64_t k = 1; k < row.count; ++k) {
+    const real value = row.values[k], column = row.columns[k];
+    int64_t at = k;
+    for (; at > 0 && row.columns[at - 1] > column; --at) {
+      row.values[at] = row.values[at - 1];
+      row.columns[at] = row.columns[at - 1];
+    }
+    row.values[at] = value;
+    row.columns[at] = column;
+  }
+}
+
+// Keep the scores of a row of a tile that exceed its bound, from one key to another; of a choice of few
+// keys the k largest alone.
+template <class P>
+REGARD_INLINE void keep_scores(const Tile& t, Kept& row, const real* scores, int64_t k, int first, int last) {
+  for (int j = first; j < last; j += W) {
+    if (!any(load(scores + j) > row.bound)) continue;
+    const int end = int(least(j + W, t.keys));
+    if (P::CHOOSES && k <= FEW) {
+      for (int c = j; c < end; ++c)
+        if (scores[c] > row.bound) insert(row, k, scores[c], real(t.j0 + c));
+      continue;
+    }
+    int64_t count = row.count;
+    for (int c = j; c < end; ++c) {
+      row.values[count] = scores[c];
+      if (P::CHOOSES) row.columns[count] = real(t.j0 + c);
+      count += scores[c] > row.bound;
+    }
+    row.count = count;
+  }
+}
+
+template <class P>
+REGARD_INLINE void keep_quarters(const Tile& t, Kept& row, const real* scores, int64_t k, const Tops& tops) {
+  for (int q = 0; q < 4 && q * Tops::QUARTER < t.keys; ++q)
+    if (any(tops.quarter[q] > row.bound))
+      keep_scores<P>(t, row, scores, k, q * Tops::QUARTER, int(least((q + 1) * Tops::QUARTER, t.keys)));
 }
 
 // Memory of a thread beside a tile's: what is kept of each row of each term.
@@ -206,21 +271,23 @@ template <class P> struct Ranks {
       }
   }
 
-  void add(const Tile& t, int term, int i, const real* scores, real largest) {
+  void add(const Tile& t, int term, int i, const real* scores, const Tops& tops) {
     Kept& row = kept[term][i];
     if (P::CHOOSES) {
       const int64_t k = wanted(t, term, i);
       if (k <= 0) return;
-      keep_scores<P>(t, row, scores);
+      if (row.bound == -__builtin_inff()) row.bound = tops.exceeded_by(k);
+      keep_quarters<P>(t, row, scores, k, tops);
       if (row.count >= k + 2 * UNSETTLED) prune(row, k, spare);
       return;
     }
+    const real largest = tops.largest();
     if (largest > row.top) {
       row.top = largest;
       const real least = largest - 1 / numbers[term][i];
       if (least > row.bound) row.bound = least;
     }
-    keep_scores<P>(t, row, scores);
+    keep_quarters<P>(t, row, scores, 0, tops);
     if (row.count >= row.settled + UNSETTLED) raise_bound(row, numbers[term][i], spare, FEW_STEPS);
   }
 
@@ -231,6 +298,7 @@ template <class P> struct Ranks {
         Kept& row = kept[k][i];
         if (P::CHOOSES) {
           prune(row, wanted(t, k, i), spare);
+          if (wanted(t, k, i) <= FEW) order_by_key(row);
           __builtin_memcpy(results[k].at(0, t.b, t.h, t.i0 + i), row.columns, sizeof(real) * row.count);
           if (P::VALUED)
             __builtin_memcpy(results[P::TERMS + k].at(0, t.b, t.h, t.i0 + i), row.values, sizeof(real) * row.count);
@@ -247,17 +315,16 @@ __attribute__((noinline)) static void rank_tile(Tile& t, Ranks<P>& ranks) {
   alignas(64) real kept[P::TERMS][KEY_BLOCK];
   for (int i = t.first; i < t.last; ++i) {
     start_row<P>(t, i);
-    Vec top[P::TERMS];
-    for (int k = 0; k < P::TERMS; ++k) top[k] = splat(-__builtin_inff());
+    Tops tops[P::TERMS];
     for (int j = 0; j < t.keys; j += W) {
       Vec score[P::TERMS];
       P::template scores<MASKED>(t, i, j, score);
       for (int k = 0; k < P::TERMS; ++k) {
         store(kept[k] + j, score[k]);
-        top[k] = vmax(score[k], top[k]);
+        tops[k].raise(j, score[k]);
       }
     }
-    for (int k = 0; k < P::TERMS; ++k) ranks.add(t, k, i, kept[k], max_of(top[k]));
+    for (int k = 0; k < P::TERMS; ++k) ranks.add(t, k, i, kept[k], tops[k]);
   }
 }
 
