@@ -201,6 +201,22 @@ def test_a_feature_that_is_nan_at_hidden_keys_spreads_nothing(backend):
     torch.testing.assert_close(seen["mass:real"], torch.ones(2, 4, N, dtype=torch.float64))
 
 
+@rg.program
+def scored_by_values(pair):
+    return rg.softmax(rg.dot(pair.q, pair.v) * 0.3)
+
+
+def test_classes_are_summed_where_scores_read_the_values_too():
+    tensors, named = call()
+    found = {
+        backend: rg.attend(
+            scored_by_values, *tensors, observe=["mass:kind:4"], kind=named["kind"], backend=backend
+        )
+        for backend in ("reference", "cpu")
+    }
+    torch.testing.assert_close(found["cpu"], found["reference"])
+
+
 @pytest.mark.parametrize("backend", ("tiled", "cpu"))
 def test_what_receives_nothing_leaves_the_gradient_as_it_is(backend):
     tensors, named = call(torch.float32)

@@ -9,8 +9,8 @@ from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
 from regard.ir.types import axes_of
-from regard.passes.build import ONE, neg, select
-from regard.passes.linear_weights import linear_parts
+from regard.passes.build import ONE, call, neg, select
+from regard.passes.linear_weights import Part, linear_parts
 from regard.passes.lower import lower
 
 ROWS, KEYS = 5, 7
@@ -104,6 +104,19 @@ def test_difference_is_split_as_documented():
     assert (first.row, first.pair, first.terms) == (r("a"), p("a"), ("a",))
     assert (second.pair, second.terms) == (p("b"), ("b",))
     assert second.row is neg(n.Call("mul", (r("b"), share)))
+
+
+def test_powers_of_a_row_tell_which_normalisers_it_is_linear_in():
+    def powers(row):
+        return Part(row, ONE).powers
+
+    a, b, x = n.Hole("r:a", "bhi"), n.Hole("r:b", "bhi"), n.Hole("x", "bhi")
+    assert powers(ONE) == {}
+    assert powers(neg(call("mul", a, x))) == {"a": 1}
+    assert powers(call("mul", call("mul", a, b), a)) == {"a": 2, "b": 1}
+    assert powers(call("div", a, x)) == {"a": 1}
+    # No power of r: the gradient takes a sweep.
+    assert powers(call("div", x, a)) is None and powers(call("add", a, x)) is None
 
 
 def test_term_that_is_not_shifted_is_scaled_by_nothing():

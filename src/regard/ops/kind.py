@@ -92,10 +92,9 @@ class Kind:
         # The reference is what others are compared with; other devices would be waited for.
         if rows < _FEWEST_ROWS * request.groups or backend == "reference":
             return None
-        if request.device != "cpu" or any("j" in parse(x).axes for x in request.observe):
-            return None
         # Key rows have other numbers once some are left out.
-        if any(parse(name).kind == "keys" for name in request.observe):
+        by_key = any(set("jk") & set(parse(name).axes) for name in request.observe)
+        if request.device != "cpu" or by_key:
             return None
         return find_key_condition(self.facts.written, request.seeded)
 

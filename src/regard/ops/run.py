@@ -112,7 +112,7 @@ class _Attend(torch.autograd.Function):
             ctx.set_materialize_grads(False)
             fixed = [found[name] for name in kind.request.observe if parse(name).kind in FIXED]
             ctx.mark_non_differentiable(*fixed)
-        ctx.shapes = tuple([found[name].shape for name in kind.outputs])
+            ctx.shape = found["output"].shape
         return tuple([found[name] for name in kind.outputs])
 
     @staticmethod
@@ -122,7 +122,10 @@ class _Attend(torch.autograd.Function):
         saved, given = ctx.saved_tensors, len(kind.wanted)
         bound = rest.with_tensors(dict(zip(kind.wanted, saved[:given], strict=True)))
         kept = dict(zip(ctx.kept, saved[given:], strict=True))
-        received = _received(kind, grads, ctx.shapes, bound)
+        received = {name: x for name, x in zip(kind.outputs, grads, strict=True) if x is not None}
+        if "output" not in received:
+            zeros = torch.zeros(ctx.shape, dtype=bound.compute_dtype, device=bound.q.device)
+            received["output"] = zeros
         recorded = torch.is_grad_enabled()
         try:
             with torch.no_grad() if recorded else nullcontext():
@@ -136,19 +139,6 @@ class _Attend(torch.autograd.Function):
         if recorded:
             results = _Once.apply(backend.name, saved[0], *results)
         return (None, *results)
-
-
-def _received(
-    kind: Kind, grads: tuple[Tensor | None, ...], shapes: tuple[torch.Size, ...], bound: Bound
-) -> dict[str, Tensor]:
-    """Return what each output receives, of what is observed only that which receives anything."""
-    found = {}
-    for name, grad, shape in zip(kind.outputs, grads, shapes, strict=True):
-        if grad is not None:
-            found[name] = grad
-        elif name == "output":
-            found[name] = torch.zeros(shape, dtype=bound.compute_dtype, device=bound.q.device)
-    return found
 
 
 class _Once(torch.autograd.Function):

@@ -28,9 +28,9 @@ class Part:
     terms: tuple[str, ...] = ()
 
     @property
-    def powers(self) -> dict[str, int]:
-        """To which power each term's r is a factor of `row`; empty if it is more than a factor."""
-        return _powers(self.row) or {}
+    def powers(self) -> dict[str, int] | None:
+        """To which power each term's r is a factor of `row`; None if it is more than a factor."""
+        return _powers(self.row)
 
 
 def linear_parts(weights: n.Node, atoms: dict[n.Node, str]) -> list[Part] | None:

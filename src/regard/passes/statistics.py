@@ -43,6 +43,11 @@ class Statistic:
         return select(self.seen, mul(self.weight, self.factor))
 
     @property
+    def reads_others(self) -> bool:
+        """Whether the factor reads other sums, which must be known first."""
+        return any(isinstance(x, n.Hole) and x.name.startswith("o:") for x in n.walk(self.factor))
+
+    @property
     def hole(self) -> n.Hole:
         """The sum, where it varies along query rows."""
         return n.Hole(f"o:{self.name}", self.axes)
@@ -79,14 +84,14 @@ def make_statistics(
         The statistics, each after those that its factor reads.
     """
     found = []
-    for name in sorted(set(observe), key=lambda one: (one == "moment:2", observe.index(one))):
+    for name in dict.fromkeys(observe):
         asked = parse(name)
         if asked.kind == "entropy" and asked.of in terms:
             own = n.Hole(f"seen:{asked.of}", "bhij", "bool")
             found.append(Statistic(name, _spent(terms[asked.of]), ONE, "bhi", own, linear=False))
         elif asked.kind in _SUMMED:
             found.append(Statistic(name, clean, _factor(name), asked.axes, seen))
-    return tuple(found)
+    return tuple(sorted(found, key=lambda one: one.reads_others))
 
 
 def columns_hole(name: str) -> n.Hole:

@@ -109,6 +109,26 @@ def test_calls_of_one_shape_may_choose_more_keys_or_fewer(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("step", [1, 3, 300])
+def test_scores_that_are_equal_or_infinite_are_ranked_by_their_keys(backend, step):
+    @rg.program
+    def boosted(pair):
+        score = rg.dot(pair.q, pair.k)
+        ranked = rg.topk(score + rg.key_feature("boost"), rg.query_feature("count"))
+        return rg.weigh(rg.sigmoid(score), where=ranked)
+
+    q, key, v = qkv(keys=300)
+    boost = torch.zeros(2, 1, 300, dtype=torch.float64)
+    boost[..., ::step] = torch.inf
+    count = torch.arange(33.0).expand(2, 1, 33)
+    found, expected = (
+        rg.attend(boosted, q.round(), key.round(), v, boost=boost, count=count, backend=name)
+        for name in (backend, "reference")
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_infinitely_many_keys_are_all_and_nan_of_them_none(backend):
     q, key, v = qkv()
     count = torch.tensor([torch.inf, -torch.inf, torch.nan, 2.5]).repeat(9)[:33].view(1, 1, 33)

@@ -13,7 +13,7 @@ from regard.backends.cpu.module import Module
 from regard.backends.cpu.prepare_rows import prepare_rows
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.cpu.watch import class_count, put_columns, take_classes, watch
-from regard.backends.cpu.watch_sweeps import APPENDED, COLUMNS, appends_columns
+from regard.backends.cpu.watch_sweeps import APPENDED, COLUMNS, ONES, appends_columns
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
@@ -49,7 +49,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
             holes["alive"] = holes["alive"] > 0
             outputs["output"] = _finished(kernel, at, holes)
         outputs |= _observed(kernel, at, holes)
-    for name in ("summed", APPENDED.name, COLUMNS.name, "ones:keys"):
+    for name in ("summed", APPENDED.name, COLUMNS.name, ONES.name):
         holes.pop(name, None)
     holes |= {name: value for name, value in outputs.items() if parse(name).kind in ("top", "keys")}
     return outputs, {**holes, "summed": summed} if kernel.reads_summed else holes
@@ -64,7 +64,7 @@ def _summed(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> Tensor:
         if module.sweep.components:
             results.append(summed)
         if module.sweep.apart:
-            parts = [torch.zeros_like(summed) for _ in module.sweep.components]
+            parts = [caller.rows(summed.shape[-1]) for _ in module.sweep.components]
             holes |= {f"apart:{k}": part.unsqueeze(3) for k, part in enumerate(parts)}
             results += parts
         histograms = [make_histogram(part, caller) for part in module.sweep.histograms]

@@ -74,26 +74,27 @@ def make_fused_sweep(lowered: Lowered, split: Split, wanted: bool) -> RowSweep |
     for part in parts:
         terms = tuple(places[name] for name in part.terms)
         pair, row = split.pair(part.pair), split.pair(part.row)
-        sweep.components.append(Component(pair, row, terms, tuple(part.powers.items())))
-    sweep.apart = wanted and not lowered.single and _tell_normalisers(lowered, parts)
+        sweep.components.append(Component(pair, row, terms, tuple((part.powers or {}).items())))
     sweep.values = summed_rows(lowered, values.rows, split)
     if not add_fused_sums(
         sweep, lowered, lambda node: linear_parts(substitute(node, weights), atoms)
     ):
         return None
     for scale, chosen in values.chosen:
-        parts = parts_of(scale)
-        if parts is None or len(parts) > 1:
+        scaled = parts_of(scale)
+        if scaled is None or len(scaled) > 1:
             return None
-        terms = tuple(places[name] for name in parts[0].terms)
-        sweep.histograms.append(_histogram(chosen, parts[0], terms, split))
-        sweep.apart = False
+        terms = tuple(places[name] for name in scaled[0].terms)
+        sweep.histograms.append(_histogram(chosen, scaled[0], terms, split))
+    sweep.apart = wanted and not sweep.histograms and _tell_normalisers(lowered, parts)
     return sweep
 
 
 def _tell_normalisers(lowered: Lowered, parts: list[Part]) -> bool:
-    """Tell whether parts' sums give what every normaliser receives: each is linear in its r."""
-    found = {name for part in parts for name in part.powers}
+    """Tell whether it takes parts' sums, and no more, to know what every normaliser receives."""
+    if lowered.single or any(part.powers is None for part in parts):
+        return False
+    found = {name for part in parts for name in part.powers or ()}
     normalised = {term.name for term in lowered.terms if term.total is not None}
     thresholds = any(term.gain is not None for term in lowered.terms)
     return bool(normalised) and found == normalised and not thresholds

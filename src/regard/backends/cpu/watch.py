@@ -11,6 +11,7 @@ from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.watch_sweeps import (
     APPENDED,
     COLUMNS,
+    ONES,
     appends_columns,
     classes,
     ranked_score,
@@ -119,7 +120,7 @@ def watch(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> dict[str,
 
 def _received(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> Tensor:
     """Return what each key received, (B, H, M)."""
-    holes["ones:keys"] = torch.ones((1, 1, 1, 1, 1), dtype=kernel.dtype)
+    holes[ONES.name] = torch.ones((1, 1, 1, 1, 1), dtype=kernel.dtype)
     b, h, _, _, keys = caller.sizes
     found = torch.zeros((b, h, keys), dtype=kernel.dtype)
     assert kernel.received is not None

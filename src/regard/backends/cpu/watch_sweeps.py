@@ -19,12 +19,13 @@ from regard.passes.build import ONE, ZERO, add, call, mul, select
 from regard.passes.linear_weights import Part
 from regard.passes.lower import Lowered
 from regard.passes.part_rows import part_values
-from regard.passes.split_pairs import Input, Split
+from regard.passes.split_pairs import Input, Split, row_kind
 from regard.passes.statistics import Statistic
 
 # The values of a call with the columns of classes behind them, and these columns alone.
 APPENDED, COLUMNS = n.Hole("appended:values", "bhjc"), n.Hole("columns:all", "bhjc")
-_ONES = n.Hole("ones:keys", "bhj")
+# A factor of 1 of each key.
+ONES = n.Hole("ones:keys", "bhj")
 # Weights as a sum of parts, times a number of the pair; None if they are no such sum.
 Parts = Callable[[n.Node], list[Part] | None]
 
@@ -36,8 +37,10 @@ def classes(lowered: Lowered) -> list[Statistic]:
 
 def appends_columns(lowered: Lowered) -> bool:
     """Tell whether columns of keys are summed behind the values, with the same weights."""
-    same = lowered.clean_weights is lowered.weights
-    return bool(classes(lowered)) and same and part_values(lowered.values).scale is ONE
+    if not classes(lowered) or lowered.clean_weights is not lowered.weights:
+        return False
+    values = part_values(lowered.values)
+    return values.scale is ONE and row_kind(values.rows) == "key_row"
 
 
 def summed_rows(lowered: Lowered, rows: n.Node, split: Split) -> Input:
@@ -51,11 +54,7 @@ def summed_rows(lowered: Lowered, rows: n.Node, split: Split) -> Input:
     Returns:
         The input.
     """
-    own = split.summed(rows)
-    if not appends_columns(lowered):
-        return own
-    del split.inputs[rows]
-    return split.summed(APPENDED)
+    return split.summed(APPENDED if appends_columns(lowered) else rows)
 
 
 def add_fused_sums(
@@ -141,7 +140,7 @@ def make_received_sweep(lowered: Lowered, split: Split) -> KeySweep | None:
         return None
     weights = split.pair(select(lowered.seen, lowered.clean_weights))
     seen = {term.name: split_seen(term, split) for term in lowered.terms}
-    ones = split.row(_ONES, "key")
+    ones = split.row(ONES, "key")
     return KeySweep(split, seen, numbers={ones: weights}, wanted={ones})
 
 
@@ -185,4 +184,4 @@ def ranked_score(lowered: Lowered) -> n.Node | None:
 
 def _of_rows(lowered: Lowered) -> list[Statistic]:
     """Return the row sums that read no others."""
-    return [one for one in lowered.statistics if one.axes == "bhi" and one.name != "moment:2"]
+    return [one for one in lowered.statistics if one.axes == "bhi" and not one.reads_others]

@@ -38,12 +38,8 @@ def summed_statistics(lowered: Lowered, later: bool) -> list[Statistic]:
     Returns:
         Statistics.
     """
-    return [one for one in lowered.statistics if "k" not in one.axes and reads_others(one) == later]
-
-
-def reads_others(one: Statistic) -> bool:
-    """Tell whether a statistic's factor reads others."""
-    return any(isinstance(x, n.Hole) and x.name.startswith("o:") for x in n.walk(one.factor))
+    sums = (one for one in lowered.statistics if "k" not in one.axes)
+    return [one for one in sums if one.reads_others == later]
 
 
 def sum_in_tile(one: Statistic, at: Evaluator) -> Tensor:

@@ -22,9 +22,11 @@ struct Kept {
 // A bound is raised by a few of them whenever so many scores have come in.
 constexpr int MOST_STEPS = 64, FEW_STEPS = 2, UNSETTLED = 32, HALVINGS = sizeof(real) == 4 ? 30 : 60;
 
-// What a number is lessened by to be a lower one: a share of it, and the smallest there is.
+// What a number is lessened by to be a lower one: a share of it, and the smallest there is. Below
+// infinity is the largest number.
 constexpr real BELOW = sizeof(real) == 4 ? real(__FLT_EPSILON__) : real(__DBL_EPSILON__);
 constexpr real LEAST = sizeof(real) == 4 ? real(__FLT_MIN__) : real(__DBL_MIN__);
+constexpr real MOST = sizeof(real) == 4 ? real(__FLT_MAX__) : real(__DBL_MAX__);
 
 // u^p of numbers that are not negative, 0 where u is 0.
 REGARD_INLINE Vec power_of(Vec u, Vec p) {
@@ -174,7 +176,7 @@ struct Tops {
     for (int q = 0; q < 4; ++q) store(all + q * W, quarter[q]);
     const real kth = largest_but(all, 4 * W, k);
     // It may be among the k largest itself, so it is not the bound but what is below.
-    return kth - real(__builtin_fabs(kth)) * BELOW - LEAST;
+    return kth == real(__builtin_inff()) ? MOST : kth - real(__builtin_fabs(kth)) * BELOW - LEAST;
   }
 };
 
@@ -229,6 +231,7 @@ REGARD_INLINE void keep_scores(const Tile& t, Kept& row, const real* scores, int
   }
 }
 
+// The same in those quarters of a tile that hold any such score.
 template <class P>
 REGARD_INLINE void keep_quarters(const Tile& t, Kept& row, const real* scores, int64_t k, const Tops& tops) {
   for (int q = 0; q < 4 && q * Tops::QUARTER < t.keys; ++q)
