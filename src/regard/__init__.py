@@ -17,56 +17,52 @@ from regard.errors import (
     UnsupportedError,
 )
 from regard.ir.program import AttentionProgram
-from regard.lang import init
-from regard.lang.functions import (
+from regard.lang import (
+    channel,
     clip,
     cos,
     dot,
+    dropout,
+    entmax,
     erf,
     exp,
     floor,
+    init,
+    keep,
+    key_feature,
+    key_vector,
+    linear,
     log,
+    map,
     max,
     max_over_keys,
     min,
+    output,
+    pair_input,
+    parameter,
+    program,
     project,
+    query_feature,
+    query_vector,
+    ratio,
     relu,
     rotary,
     rotate,
     running_sum,
+    scalar,
     sigmoid,
     sign,
     sin,
+    softmax,
     softplus,
+    sparsemax,
     sqrt,
     sum,
-    tanh,
-    where,
-)
-from regard.lang.pair import (
-    channel,
-    key_feature,
-    key_vector,
-    pair_input,
-    parameter,
-    query_feature,
-    query_vector,
-    scalar,
     table,
-)
-from regard.lang.program import program
-from regard.lang.weights import (
-    dropout,
-    entmax,
-    keep,
-    linear,
-    map,
-    output,
-    ratio,
-    softmax,
-    sparsemax,
+    tanh,
     topk,
     weigh,
+    where,
 )
 from regard.modes.files import load, save
 from regard.modes.mode import Assignment, Mode
@@ -83,7 +79,7 @@ __version__ = "0.1.0"
 
 # Rooms that need more than torch and numpy, or that a small program does not use, come when they
 # are asked for.
-_ROOMS = ("nn", "modes", "hf", "view")
+_ROOMS = ("catalogue", "nn", "modes", "hf", "view")
 _LATER = {"draw": "regard.view"}
 
 

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 
 import regard as rg
+from regard.catalogue.find_program import load_program
 from regard.cli.show import show
-from regard.lang.find_program import load_program
 from tests.cli.alone import run_alone
 
 PROGRAMS = """

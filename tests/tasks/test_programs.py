@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from regard.catalogue.find_program import load_program
 from regard.errors import FileError, InputError, RegardError
 from regard.ir.files import save
-from regard.lang.find_program import load_program
 from regard.modes import Mode, save_mode
 from regard.tasks.programs import build_mode
 from tests.train.tiny import PROGRAMS

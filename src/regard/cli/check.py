@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from regard import view
+from regard.catalogue.find_program import HELP, load_program
 from regard.errors import InputError
-from regard.lang.find_program import HELP, load_program
 from regard.ops.contracts.check import PROVED, REFUTED, check
 
 NOT_KEPT = 1

@@ -10,8 +10,8 @@ from typing import Annotated
 import torch
 import typer
 
+from regard.catalogue.find_program import HELP, load_program
 from regard.errors import InputError, nearest
-from regard.lang.find_program import HELP, load_program
 from regard.ops.explain import explain
 from regard.ops.imagine_call import random_rows
 from regard.ops.measure_machine import measure_machine

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from regard import view
+from regard.catalogue.find_program import HELP, load_program
 from regard.errors import InputError
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram, Leaf
-from regard.lang.find_program import HELP, load_program
 from regard.ops.explain import Explanation, emitted_code, explain
 
 # What the explanation is for, unless the command says otherwise.

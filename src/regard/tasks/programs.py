@@ -6,8 +6,8 @@ Leaves to others: what a mode is (`modes`), finding a program (`lang`), putting 
 
 from pathlib import Path
 
+from regard.catalogue.find_program import load_program
 from regard.errors import RegardError, located
-from regard.lang.find_program import load_program
 from regard.modes import Mode, load_mode
 
 

@@ -1,0 +1,4 @@
+"""Which keys a query sees.
+
+Leaves to others: the other families.
+"""

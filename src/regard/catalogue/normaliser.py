@@ -1,0 +1,4 @@
+"""How scores become weights.
+
+Leaves to others: the other families.
+"""
