@@ -12,7 +12,14 @@ from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.module import Module
 from regard.backends.cpu.prepare_rows import prepare_rows
 from regard.backends.cpu.rowsweep import RowSweep
-from regard.backends.cpu.watch import class_count, put_columns, take_classes, watch
+from regard.backends.cpu.watch import (
+    LISTS,
+    class_count,
+    make_lists,
+    put_columns,
+    take_classes,
+    watch,
+)
 from regard.backends.cpu.watch_sweeps import APPENDED, COLUMNS, ONES, appends_columns
 from regard.backends.values.evaluate import Cache, Evaluator
 from regard.backends.values.layout import Tile
@@ -49,7 +56,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
             holes["alive"] = holes["alive"] > 0
             outputs["output"] = _finished(kernel, at, holes)
         outputs |= _observed(kernel, at, holes)
-    for name in ("summed", APPENDED.name, COLUMNS.name, ONES.name):
+    for name in ("summed", *LISTS, APPENDED.name, COLUMNS.name, ONES.name):
         holes.pop(name, None)
     holes |= {name: value for name, value in outputs.items() if parse(name).kind in ("top", "keys")}
     return outputs, {**holes, "summed": summed} if kernel.reads_summed else holes
@@ -68,7 +75,9 @@ def _summed(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> Tensor:
             holes |= {f"apart:{k}": part.unsqueeze(3) for k, part in enumerate(parts)}
             results += parts
         histograms = [make_histogram(part, caller) for part in module.sweep.histograms]
-        caller.run(module, [*results, *histograms], _chunks(kernel, caller, module))
+        listed = make_lists(module.sweep.listed, caller)
+        caller.run(module, [*results, *histograms, *listed], _chunks(kernel, caller, module))
+        holes |= dict(zip(LISTS, listed, strict=False))
         for part, weights in zip(module.sweep.histograms, histograms, strict=True):
             table = weigh_table(part, weights, caller.bound)
             summed[..., : table.shape[-1]] += table

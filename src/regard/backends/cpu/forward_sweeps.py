@@ -11,7 +11,12 @@ from collections.abc import Mapping
 from regard.backends.cpu.fold import fold_constants
 from regard.backends.cpu.rowsweep import Component, Histogram, RowSum, RowSweep, ShiftedTerm
 from regard.backends.cpu.seen import Seen, split_seen
-from regard.backends.cpu.watch_sweeps import add_fused_sums, add_spread_sums, summed_rows
+from regard.backends.cpu.watch_sweeps import (
+    add_fused_sums,
+    add_spread_sums,
+    listed_count,
+    summed_rows,
+)
 from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.passes.build import ONE, ZERO, add, mul, select, substitute
@@ -86,6 +91,7 @@ def make_fused_sweep(lowered: Lowered, split: Split, wanted: bool) -> RowSweep |
             return None
         terms = tuple(places[name] for name in scaled[0].terms)
         sweep.histograms.append(_histogram(chosen, scaled[0], terms, split))
+    sweep.listed = listed_count(lowered)
     sweep.apart = wanted and not sweep.histograms and _tell_normalisers(lowered, parts)
     return sweep
 

@@ -143,7 +143,7 @@ class Kernel:
     def decode(self) -> Module[RowSweep] | None:
         """The one sweep for a few query rows, reading keys in place; None if it cannot."""
         sweep = self.forward[0].sweep
-        if len(self.forward) > 1 or sweep.split.sums or sweep.histograms:
+        if len(self.forward) > 1 or sweep.split.sums or sweep.histograms or sweep.listed:
             return None
         rows = [item for item in sweep.split.inputs.values() if item.kind == "key_row"]
         if not all(isinstance(item.node, n.Vector) for item in rows):
@@ -173,8 +173,8 @@ class Kernel:
         nodes = [item.node for module in later for item in module.inputs]
         nodes += lowered.rows.values()
         nodes += [] if lowered.finish is None else [lowered.finish]
-        if self.top is not None:
-            nodes += [term.hole("r") for term in lowered.terms]
+        if self.top is not None or self.lists:
+            nodes += [term.hole(letter) for term in lowered.terms for letter in "mr"]
         if gradient is not None:
             gradients = [gradient.adjoints.rows, gradient.adjoints.finish]
             nodes += [node for one in gradients if one is not None for node in one.expressions()]
@@ -227,9 +227,16 @@ class Kernel:
 
     @cached_property
     def top(self) -> Module[RankSweep] | None:
-        """The sweep that finds the largest weights of each row."""
+        """The sweep that finds the largest weights of each row, where the output's does not."""
+        if self.lists:
+            return None
         sweep = make_top_sweep(self.lowered, self._split(*_OBSERVING))
         return None if sweep is None else self._module(sweep, "top")
+
+    @property
+    def lists(self) -> int:
+        """How many of the largest scores of each row the output's sweep lists."""
+        return self.forward[0].sweep.listed
 
     @property
     def apart(self) -> bool:

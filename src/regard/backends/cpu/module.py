@@ -143,7 +143,8 @@ class Module(Generic[Sweep]):
         """For each result, whether each of several chunks of keys has its own sum."""
         if isinstance(self.sweep, KeySweep):
             return [item.kind not in WHOLE for item in self.receivers]
-        summed = self.sweep.summed_count + len(self.sweep.histograms)
+        listed = 2 if self.sweep.listed else 0
+        summed = self.sweep.summed_count + len(self.sweep.histograms) + listed
         return [False] * (len(self.row_results) + summed)
 
     def unit(self, dtypes: Sequence[torch.dtype]) -> tuple[str, ...]:

@@ -93,6 +93,7 @@ class RowSweep:
         values: What is weighed; None without components.
         histograms: The weights of tables whose rows are summed too.
         apart: Whether each component's sum is returned too.
+        listed: How many of the largest exponents of the first term are listed with their keys.
     """
 
     split: Split
@@ -104,6 +105,7 @@ class RowSweep:
     values: Input | None = None
     histograms: list[Histogram] = field(default_factory=list)
     apart: bool = False
+    listed: int = 0
 
     @property
     def summed_count(self) -> int:
@@ -151,6 +153,8 @@ class RowWriter:
         ]
         if sweep.apart:
             head.append("static constexpr bool APART = true;  // each component's sum is returned")
+        if sweep.listed:
+            head.append(f"static constexpr int LISTED = {sweep.listed};  // largest, with keys")
         if sweep.histograms:
             head.append(f"static constexpr int HISTOGRAMS = {len(sweep.histograms)};")
         return "\n".join(

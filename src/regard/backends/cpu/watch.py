@@ -22,6 +22,9 @@ from regard.ir.observed import parse
 from regard.passes.part_rows import part_values
 from regard.passes.statistics import columns_hole
 
+# The largest scores of each row, as the output's sweep lists them, and their keys.
+LISTS = ("listed:keys", "listed:scores")
+
 
 def put_columns(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> None:
     """Put the columns of classes among a call's holes, alone and behind its values.
@@ -61,6 +64,21 @@ def _beside(parts: list[Tensor], bound: Bound) -> Tensor:
     dtype = parts[0].dtype
     wide = [part.expand(batch, most, 1, bound.keys, part.shape[-1]).to(dtype) for part in parts]
     return torch.cat(wide, -1)
+
+
+def make_lists(size: int, caller: Caller) -> list[Tensor]:
+    """Return where a sweep lists keys and their scores or weights: one beyond all, and -inf.
+
+    Args:
+        size: How many; 0 for no list.
+        caller: Calls the sweep.
+
+    Returns:
+        Tensors (B, H, N, size) in computing dtype, or nothing.
+    """
+    if not size:
+        return []
+    return [caller.rows(size).fill_(caller.bound.keys), caller.rows(size).fill_(-torch.inf)]
 
 
 def class_count(kernel: Kernel) -> int:
@@ -109,7 +127,7 @@ def watch(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> dict[str,
             take_classes(kernel, results[-1], holes)
     if kernel.received is not None:
         outputs["received"] = _received(kernel, caller, holes)
-    if kernel.top is not None:
+    if kernel.top is not None or kernel.lists:
         outputs |= _largest(kernel, caller, holes)
     for one in kernel.lowered.statistics:
         if one.hole.name in holes:
@@ -130,12 +148,14 @@ def _received(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> Tenso
 
 def _largest(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the largest weights of each query row and their keys, (B, H, N, k)."""
-    assert kernel.top is not None
     names = [one.name for one in kernel.lowered.statistics if "k" in one.axes]
     sizes = [parse(name).size for name in names]
-    listed = caller.rows(max(sizes)).fill_(caller.bound.keys)
-    weights = caller.rows(max(sizes)).fill_(-torch.inf)
-    caller.run(kernel.top, [listed, weights])
+    if kernel.top is None:
+        listed, weights = (holes[name] for name in LISTS)
+        weights = weights - holes[kernel.lowered.terms[0].hole("m").name].squeeze(-1)
+    else:
+        listed, weights = make_lists(max(sizes), caller)
+        caller.run(kernel.top, [listed, weights])
     # Keys are listed as they rise, so that a stable sort leaves the lower first.
     order = weights.sort(dim=-1, descending=True, stable=True)
     keys, none = listed.gather(-1, order.indices).to(torch.int64), order.values == -torch.inf

@@ -24,6 +24,8 @@ from regard.passes.statistics import Statistic
 
 # The values of a call with the columns of classes behind them, and these columns alone.
 APPENDED, COLUMNS = n.Hole("appended:values", "bhjc"), n.Hole("columns:all", "bhjc")
+# `FEW` in template/largest.h.
+_MOST_LISTED = 32
 # A factor of 1 of each key.
 ONES = n.Hole("ones:keys", "bhj")
 # Weights as a sum of parts, times a number of the pair; None if they are no such sum.
@@ -100,6 +102,22 @@ def add_spread_sums(sweep: RowSweep, lowered: Lowered) -> None:
         sweep.sums.append(RowSum(one.hole.name, sweep.split.pair(one.body)))
 
 
+def listed_count(lowered: Lowered) -> int:
+    """Return how many of the largest scores of each row the output's sweep lists.
+
+    Args:
+        lowered: The program.
+
+    Returns:
+        As many as the largest weights that are observed; 0 where no score ranks them as the
+        weights do, or where they are too many to be kept in order.
+    """
+    most = max(_top_sizes(lowered), default=0)
+    if ranked_score(lowered) is None or len(lowered.terms[0].exponents) != 1:
+        return 0
+    return most if most <= _MOST_LISTED else 0
+
+
 def make_later_sweep(lowered: Lowered, found: set[str], split: Split) -> RowSweep | None:
     """Return the sweep of what no earlier one sums.
 
@@ -154,7 +172,7 @@ def make_top_sweep(lowered: Lowered, split: Split) -> RankSweep | None:
     Returns:
         The sweep, or None if they are not observed.
     """
-    sizes = [parse(one.name).size for one in lowered.statistics if "k" in one.axes]
+    sizes = _top_sizes(lowered)
     if not sizes:
         return None
     seen = {term.name: split_seen(term, split) for term in lowered.terms}
@@ -180,6 +198,11 @@ def ranked_score(lowered: Lowered) -> n.Node | None:
         case n.Call(op="exp", args=(exponent,)) if alone is lowered.clean_weights:
             return exponent
     return None
+
+
+def _top_sizes(lowered: Lowered) -> list[int]:
+    """Return how many of the largest weights each name asks for."""
+    return [parse(one.name).size for one in lowered.statistics if "k" in one.axes]
 
 
 def _of_rows(lowered: Lowered) -> list[Statistic]:

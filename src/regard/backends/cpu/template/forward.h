@@ -7,6 +7,7 @@
 
 #include "channels.h"
 #include "halves.h"
+#include "largest.h"
 
 namespace regard {
 
@@ -26,6 +27,15 @@ template <class P> struct Apart<P, decltype(void(P::APART))> {
   static constexpr int COUNT = P::COMPONENTS;
 };
 
+// How many of the largest scores of its first term a sweep lists for each query row, with their keys.
+template <class P, class = void> struct Listed {
+  static constexpr int COUNT = 0;
+};
+template <class P> struct Listed<P, decltype(void(P::LISTED))> {
+  static constexpr int COUNT = P::LISTED;
+  static_assert(COUNT <= FEW, "a few are kept in order");
+};
+
 // The result that holds a histogram: the weights of a table's rows, for each query row.
 template <class P> REGARD_INLINE const Result& histogram(const Call& call, int k) {
   return call.results[P::TERMS + P::SUMS + P::FINALS + (P::COMPONENTS > 0) + Apart<P>::COUNT + k];
@@ -40,11 +50,16 @@ template <class P> struct RowState {
   real share[Histograms<P>::COUNT + 1][QUERY_BLOCK];
   real* summed[P::COMPONENTS + 1];
   int64_t columns;
+  static constexpr int LISTED = Listed<P>::COUNT;
+  Kept listed[LISTED ? QUERY_BLOCK : 1];
+  real listed_values[LISTED * QUERY_BLOCK + 1], listed_keys[LISTED * QUERY_BLOCK + 1];
 
   void start(const Tile& t) {
     for (int i = 0; i < t.rows; ++i) {
       for (int k = 0; k < P::TERMS; ++k) top[k][i] = P::start(t, k, i);
       for (int k = 0; k < P::SUMS; ++k) sum[k][i] = 0;
+      const real nothing = -__builtin_inff();
+      if (LISTED) listed[i] = {listed_values + i * LISTED, listed_keys + i * LISTED, 0, 0, nothing, nothing};
     }
     for (int k = 0; k < P::COMPONENTS; ++k)
       __builtin_memset(summed[k], 0, sizeof(real) * t.rows * columns);
@@ -102,16 +117,25 @@ __attribute__((noinline)) static void weigh_tile(Tile& t, RowState<P>& s) {
     Vec shift[P::TERMS + 1];
     if constexpr (P::TERMS > 0) {
       Vec top[P::TERMS];
+      [[maybe_unused]] Tops tops;
       for (int k = 0; k < P::TERMS; ++k) top[k] = splat(s.top[k][i]);
+      constexpr int PART = Listed<P>::COUNT > 0 ? Tops::QUARTER : KEY_BLOCK;
+      for (int part = 0; part * PART < t.keys; ++part) {
+        const int end = int(least((part + 1) * PART, t.keys));
+        [[maybe_unused]] Vec most = splat(-__builtin_inff());
 #pragma GCC unroll 2
-      for (int j = 0; j < t.keys; j += W) {
-        Vec score[P::TERMS];
-        P::template scores<MASKED>(t, i, j, score);
-        for (int k = 0; k < P::TERMS; ++k) {
-          store(kept[k] + j, score[k]);
-          top[k] = vmax(score[k], top[k]);
+        for (int j = part * PART; j < end; j += W) {
+          Vec score[P::TERMS];
+          P::template scores<MASKED>(t, i, j, score);
+          for (int k = 0; k < P::TERMS; ++k) {
+            store(kept[k] + j, score[k]);
+            top[k] = vmax(score[k], top[k]);
+          }
+          if constexpr (Listed<P>::COUNT > 0) most = vmax(score[0], most);
         }
+        if constexpr (Listed<P>::COUNT > 0) tops.quarter[part] = most;
       }
+      if constexpr (Listed<P>::COUNT > 0) add_to_few(t, s.listed[i], kept[0], Listed<P>::COUNT, tops);
       for (int k = 0; k < P::TERMS; ++k) {
         [[maybe_unused]] const real before = s.top[k][i];
         s.raise(k, i, max_of(top[k]));
@@ -165,6 +189,16 @@ static void write_components(const Tile& t, const RowState<P>& s, const Result& 
   }
 }
 
+// Write the largest scores of each row and their keys, as these rise.
+template <class P> static void write_listed(const Tile& t, RowState<P>& s, const Result* results) {
+  for (int i = 0; i < t.rows; ++i) {
+    Kept& row = s.listed[i];
+    order_by_key(row);
+    __builtin_memcpy(results[0].at(0, t.b, t.h, t.i0 + i), row.columns, sizeof(real) * row.count);
+    __builtin_memcpy(results[1].at(0, t.b, t.h, t.i0 + i), row.values, sizeof(real) * row.count);
+  }
+}
+
 // Turn the state of the rows into results, and write them.
 template <class P> static void finish_rows(Tile& t, RowState<P>& s) {
   for (int i = 0; i < t.rows; i += W) P::finish(t, s, i);
@@ -183,6 +217,7 @@ template <class P> static void finish_rows(Tile& t, RowState<P>& s) {
     write_components(t, s, *result++, 0, P::COMPONENTS);
     for (int k = 0; k < Apart<P>::COUNT; ++k) write_components(t, s, *result++, k, k + 1);
   }
+  if constexpr (Listed<P>::COUNT > 0) write_listed(t, s, result + Histograms<P>::COUNT);
 }
 
 // Numbers a thread needs for its tiles, handed out piece by piece.

@@ -3,30 +3,17 @@
 // Of a row only those scores are kept that can still matter, which are few: those above the k-th, or
 // above the threshold of the keys seen so far, which further keys can only raise. Tasks are blocks of
 // query rows.
-// Leaves to others: scores (emitted as `P`), laying out and products (forward.h).
+// Leaves to others: scores (emitted as `P`), laying out and products (forward.h), the few largest of
+// a row (largest.h).
 #pragma once
 
 #include "forward.h"
 
 namespace regard {
 
-// The scores of one query row that may matter, in the order of keys.
-struct Kept {
-  real* values;
-  real* columns;   // of choices alone
-  int64_t count, settled;  // how many there are, and were when the bound was last raised
-  real top, bound;         // the largest score, and what a further one must exceed
-};
-
 // A step of Newton's doubles the digits; far from the threshold it takes about ln M of them.
 // A bound is raised by a few of them whenever so many scores have come in.
 constexpr int MOST_STEPS = 64, FEW_STEPS = 2, UNSETTLED = 32, HALVINGS = sizeof(real) == 4 ? 30 : 60;
-
-// What a number is lessened by to be a lower one: a share of it, and the smallest there is. Below
-// infinity is the largest number.
-constexpr real BELOW = sizeof(real) == 4 ? real(__FLT_EPSILON__) : real(__DBL_EPSILON__);
-constexpr real LEAST = sizeof(real) == 4 ? real(__FLT_MIN__) : real(__DBL_MIN__);
-constexpr real MOST = sizeof(real) == 4 ? real(__FLT_MAX__) : real(__DBL_MAX__);
 
 // u^p of numbers that are not negative, 0 where u is 0.
 REGARD_INLINE Vec power_of(Vec u, Vec p) {
@@ -115,32 +102,6 @@ static real threshold_of(Kept& row, real gain, real* x) {
   return rise(x, row.count, gain, least > -1 ? least : -1, MOST_STEPS);
 }
 
-// The k-th largest of x, which is reordered.
-static real largest_but(real* x, int64_t count, int64_t k) {
-  int64_t low = 0, high = count - 1;
-  const int64_t wanted = k - 1;
-  while (low < high) {
-    const real pivot = x[low + (high - low) / 2];
-    int64_t a = low, b = high;
-    while (a <= b) {
-      while (x[a] > pivot) ++a;
-      while (x[b] < pivot) --b;
-      if (a <= b) {
-        const real other = x[a];
-        x[a++] = x[b];
-        x[b--] = other;
-      }
-    }
-    if (wanted <= b)
-      high = b;
-    else if (wanted >= a)
-      low = a;
-    else
-      break;
-  }
-  return x[wanted];
-}
-
 // Keep the k largest of a row; of equal ones those of the lower keys.
 static void prune(Kept& row, int64_t k, real* spare) {
   if (row.count <= k) return;
@@ -160,67 +121,12 @@ static void prune(Kept& row, int64_t k, real* spare) {
   row.bound = least;
 }
 
-// The largest scores of a tile's row, lane by lane, in four quarters of its keys.
-struct Tops {
-  static constexpr int QUARTER = KEY_BLOCK / 4;
-  Vec quarter[4] = {splat(-__builtin_inff()), splat(-__builtin_inff()), splat(-__builtin_inff()),
-                    splat(-__builtin_inff())};
-
-  void raise(int j, Vec score) { quarter[j / QUARTER] = vmax(score, quarter[j / QUARTER]); }
-  real largest() const { return max_of(vmax(vmax(quarter[0], quarter[1]), vmax(quarter[2], quarter[3]))); }
-
-  // A number that at least k scores of the row exceed, or -inf: lanes of quarters hold different keys.
-  real exceeded_by(int64_t k) const {
-    real all[4 * W];
-    if (k > 4 * W) return -__builtin_inff();
-    for (int q = 0; q < 4; ++q) store(all + q * W, quarter[q]);
-    const real kth = largest_but(all, 4 * W, k);
-    // It may be among the k largest itself, so it is not the bound but what is below.
-    return kth == real(__builtin_inff()) ? MOST : kth - real(__builtin_fabs(kth)) * BELOW - LEAST;
-  }
-};
-
-// A few largest are kept in order, as they fall; more are kept as they come and pruned now and then.
-constexpr int64_t FEW = 32;
-
-// Put a score and its key among the k largest, behind equal ones, which have lower keys.
-REGARD_INLINE void insert(Kept& row, int64_t k, real score, real column) {
-  int64_t at = row.count < k ? row.count++ : k - 1;
-  for (; at > 0 && row.values[at - 1] < score; --at) {
-    row.values[at] = row.values[at - 1];
-    row.columns[at] = row.columns[at - 1];
-  }
-  row.values[at] = score;
-  row.columns[at] = column;
-  if (row.count == k) row.bound = row.values[k - 1];
-}
-
-// List the keys of a row as they rise.
-static void order_by_key(Kept& row) {
-  for (int64_t k = 1; k < row.count; ++k) {
-    const real value = row.values[k], column = row.columns[k];
-    int64_t at = k;
-    for (; at > 0 && row.columns[at - 1] > column; --at) {
-      row.values[at] = row.values[at - 1];
-      row.columns[at] = row.columns[at - 1];
-    }
-    row.values[at] = value;
-    row.columns[at] = column;
-  }
-}
-
-// Keep the scores of a row of a tile that exceed its bound, from one key to another; of a choice of few
-// keys the k largest alone.
+// Keep the scores of a row of a tile that exceed its bound, from one key to another.
 template <class P>
-REGARD_INLINE void keep_scores(const Tile& t, Kept& row, const real* scores, int64_t k, int first, int last) {
+REGARD_INLINE void keep_scores(const Tile& t, Kept& row, const real* scores, int first, int last) {
   for (int j = first; j < last; j += W) {
     if (!any(load(scores + j) > row.bound)) continue;
     const int end = int(least(j + W, t.keys));
-    if (P::CHOOSES && k <= FEW) {
-      for (int c = j; c < end; ++c)
-        if (scores[c] > row.bound) insert(row, k, scores[c], real(t.j0 + c));
-      continue;
-    }
     int64_t count = row.count;
     for (int c = j; c < end; ++c) {
       row.values[count] = scores[c];
@@ -229,14 +135,6 @@ REGARD_INLINE void keep_scores(const Tile& t, Kept& row, const real* scores, int
     }
     row.count = count;
   }
-}
-
-// The same in those quarters of a tile that hold any such score.
-template <class P>
-REGARD_INLINE void keep_quarters(const Tile& t, Kept& row, const real* scores, int64_t k, const Tops& tops) {
-  for (int q = 0; q < 4 && q * Tops::QUARTER < t.keys; ++q)
-    if (any(tops.quarter[q] > row.bound))
-      keep_scores<P>(t, row, scores, k, q * Tops::QUARTER, int(least((q + 1) * Tops::QUARTER, t.keys)));
 }
 
 // Memory of a thread beside a tile's: what is kept of each row of each term.
@@ -276,11 +174,13 @@ template <class P> struct Ranks {
 
   void add(const Tile& t, int term, int i, const real* scores, const Tops& tops) {
     Kept& row = kept[term][i];
+    auto keep = [&](int first, int last) { keep_scores<P>(t, row, scores, first, last); };
     if (P::CHOOSES) {
       const int64_t k = wanted(t, term, i);
       if (k <= 0) return;
+      if (k <= FEW) return add_to_few(t, row, scores, k, tops);
       if (row.bound == -__builtin_inff()) row.bound = tops.exceeded_by(k);
-      keep_quarters<P>(t, row, scores, k, tops);
+      each_quarter_above(t, row, tops, keep);
       if (row.count >= k + 2 * UNSETTLED) prune(row, k, spare);
       return;
     }
@@ -290,7 +190,7 @@ template <class P> struct Ranks {
       const real least = largest - 1 / numbers[term][i];
       if (least > row.bound) row.bound = least;
     }
-    keep_quarters<P>(t, row, scores, 0, tops);
+    each_quarter_above(t, row, tops, keep);
     if (row.count >= row.settled + UNSETTLED) raise_bound(row, numbers[term][i], spare, FEW_STEPS);
   }
 
