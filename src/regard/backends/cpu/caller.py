@@ -37,6 +37,8 @@ from regard.ir.bound import Bound
 _SERIAL_MULTIPLICATIONS = 1 << 20
 # Tasks of a decoding call, whatever its threads.
 _DECODING_TASKS = 64
+# Tasks of a call in which keys receive, whatever its threads.
+_RECEIVING_TASKS = 64
 # Layouts that a sweep remembers: training sees many lengths.
 _MOST_LAYOUTS = 512
 # What a block of pairs is: `Block` in template/call.h.
@@ -158,6 +160,11 @@ class Caller:
         """Return into how many parts the keys are cut when query rows are few."""
         b, _, groups, _, keys = self.sizes
         return max(1, min(-(-keys // KEY_BLOCK), -(-_DECODING_TASKS // (b * groups))))
+
+    def receiving_chunks(self) -> int:
+        """Return into how many parts the queries are cut when each adds to what keys receive."""
+        b, h, _, queries, _ = self.sizes
+        return max(1, min(-(-queries // QUERY_BLOCK), -(-_RECEIVING_TASKS // (b * h))))
 
     def rows(self, *channels: int) -> Tensor:
         """Return a tensor for rows of results, (B, H, N, *channels); those not written are 0."""

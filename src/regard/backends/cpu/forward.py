@@ -14,8 +14,10 @@ from regard.backends.cpu.prepare_rows import prepare_rows
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.cpu.watch import (
     LISTS,
+    RECEIVED,
     class_count,
     make_lists,
+    make_received,
     put_columns,
     take_classes,
     watch,
@@ -56,7 +58,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
             holes["alive"] = holes["alive"] > 0
             outputs["output"] = _finished(kernel, at, holes)
         outputs |= _observed(kernel, at, holes)
-    for name in ("summed", *LISTS, APPENDED.name, COLUMNS.name, ONES.name):
+    for name in ("summed", *LISTS, RECEIVED, APPENDED.name, COLUMNS.name, ONES.name):
         holes.pop(name, None)
     holes |= {name: value for name, value in outputs.items() if parse(name).kind in ("top", "keys")}
     return outputs, {**holes, "summed": summed} if kernel.reads_summed else holes
@@ -76,8 +78,15 @@ def _summed(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> Tensor:
             results += parts
         histograms = [make_histogram(part, caller) for part in module.sweep.histograms]
         listed = make_lists(module.sweep.listed, caller)
-        caller.run(module, [*results, *histograms, *listed], _chunks(kernel, caller, module))
+        chunks = _chunks(kernel, caller, module)
+        received = make_received(kernel, caller, chunks) if module.sweep.receives else []
+        # Of one chunk alone the axis is left out.
+        given = [part if part is None or chunks > 1 else part[0] for part in received]
+        caller.run(module, [*results, *histograms, *listed, *given], chunks)
         holes |= dict(zip(LISTS, listed, strict=False))
+        for part in received:
+            if part is not None:
+                holes[RECEIVED] = part.sum(0)
         for part, weights in zip(module.sweep.histograms, histograms, strict=True):
             table = weigh_table(part, weights, caller.bound)
             summed[..., : table.shape[-1]] += table
@@ -101,7 +110,9 @@ def _output_alone(kernel: Kernel, caller: Caller) -> Tensor:
 
 
 def _chunks(kernel: Kernel, caller: Caller, module: Module[RowSweep]) -> int:
-    """Return into how many parts a sweep cuts the keys: only that for few query rows does."""
+    """Return into how many parts a sweep cuts the keys, or the queries where keys receive."""
+    if module.sweep.receives:
+        return caller.receiving_chunks()
     return caller.decoding_chunks() if module is kernel.decode else 1
 
 

@@ -15,7 +15,9 @@ from regard.backends.cpu.watch_sweeps import (
     add_fused_sums,
     add_spread_sums,
     listed_count,
+    observes_received,
     summed_rows,
+    weighs_alone,
 )
 from regard.errors import UnsupportedError
 from regard.ir import nodes as n
@@ -92,6 +94,7 @@ def make_fused_sweep(lowered: Lowered, split: Split, wanted: bool) -> RowSweep |
         terms = tuple(places[name] for name in scaled[0].terms)
         sweep.histograms.append(_histogram(chosen, scaled[0], terms, split))
     sweep.listed = listed_count(lowered)
+    sweep.receives = observes_received(lowered) and weighs_alone(lowered)
     sweep.apart = wanted and not sweep.histograms and _tell_normalisers(lowered, parts)
     return sweep
 

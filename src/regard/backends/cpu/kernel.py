@@ -41,6 +41,8 @@ _OBSERVING = (*_FOUND, "o", "columns", "ones")
 _NAME_LENGTH = 40
 # Laying out keys costs about as much as this many query rows.
 _FEW_ROWS, _MANY_KEYS = 8, 512
+# What a thread may keep of the weights of a block of query rows.
+_MOST_TILES_BYTES = 64 << 20
 
 
 @dataclass
@@ -143,7 +145,9 @@ class Kernel:
     def decode(self) -> Module[RowSweep] | None:
         """The one sweep for a few query rows, reading keys in place; None if it cannot."""
         sweep = self.forward[0].sweep
-        if len(self.forward) > 1 or sweep.split.sums or sweep.histograms or sweep.listed:
+        if len(self.forward) > 1 or sweep.split.sums or sweep.histograms:
+            return None
+        if sweep.listed or sweep.receives:
             return None
         rows = [item for item in sweep.split.inputs.values() if item.kind == "key_row"]
         if not all(isinstance(item.node, n.Vector) for item in rows):
@@ -238,6 +242,20 @@ class Kernel:
         """How many of the largest scores of each row the output's sweep lists."""
         return self.forward[0].sweep.listed
 
+    def keeps_tiles(self, queries: int, keys: int) -> bool:
+        """Tell whether the output's sweep finds what keys receive, for which it keeps tiles.
+
+        Args:
+            queries: N.
+            keys: M.
+
+        Returns:
+            Whether it does: the tiles of a block of queries take no more than a thread may have.
+        """
+        sweep = self.forward[0].sweep
+        rows = len(sweep.components) * min(QUERY_BLOCK, queries)
+        return sweep.receives and rows * keys * self.dtype.itemsize <= _MOST_TILES_BYTES
+
     @property
     def apart(self) -> bool:
         """Whether forward keeps the sum of each part of the weights for the gradient."""
@@ -261,7 +279,9 @@ class Kernel:
         """
         few = self.decode if self.reads_in_place(queries, keys) else None
         forward = self.forward if few is None else [few]
-        modules = [*self.choices, self.counts, self.thresholds, *forward, *self.watching]
+        apart = None if self.keeps_tiles(queries, keys) else self.received
+        watching: list[Module | None] = [self.later, apart, self.top]
+        modules = [*self.choices, self.counts, self.thresholds, *forward, *watching]
         modules += self.gradient().modules if self.wanted else []
         return [module for module in modules if module is not None]
 

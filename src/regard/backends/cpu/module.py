@@ -145,7 +145,8 @@ class Module(Generic[Sweep]):
             return [item.kind not in WHOLE for item in self.receivers]
         listed = 2 if self.sweep.listed else 0
         summed = self.sweep.summed_count + len(self.sweep.histograms) + listed
-        return [False] * (len(self.row_results) + summed)
+        alone = [False] * (len(self.row_results) + summed)
+        return [*alone, True] if self.sweep.receives else alone
 
     def unit(self, dtypes: Sequence[torch.dtype]) -> tuple[str, ...]:
         """Return the macros that build the library for a matrix unit; none where it has no use.

@@ -94,6 +94,7 @@ class RowSweep:
         histograms: The weights of tables whose rows are summed too.
         apart: Whether each component's sum is returned too.
         listed: How many of the largest exponents of the first term are listed with their keys.
+        receives: Whether what keys receive is found too.
     """
 
     split: Split
@@ -106,6 +107,7 @@ class RowSweep:
     histograms: list[Histogram] = field(default_factory=list)
     apart: bool = False
     listed: int = 0
+    receives: bool = False
 
     @property
     def summed_count(self) -> int:
@@ -155,6 +157,8 @@ class RowWriter:
             head.append("static constexpr bool APART = true;  // each component's sum is returned")
         if sweep.listed:
             head.append(f"static constexpr int LISTED = {sweep.listed};  // largest, with keys")
+        if sweep.receives:
+            head.append("static constexpr bool RECEIVES = true;  // what keys receive is found too")
         if sweep.histograms:
             head.append(f"static constexpr int HISTOGRAMS = {len(sweep.histograms)};")
         return "\n".join(

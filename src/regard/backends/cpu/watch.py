@@ -24,6 +24,8 @@ from regard.passes.statistics import columns_hole
 
 # The largest scores of each row, as the output's sweep lists them, and their keys.
 LISTS = ("listed:keys", "listed:scores")
+# What each key received, (B, H, M).
+RECEIVED = "received:keys"
 
 
 def put_columns(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> None:
@@ -81,6 +83,23 @@ def make_lists(size: int, caller: Caller) -> list[Tensor]:
     return [caller.rows(size).fill_(caller.bound.keys), caller.rows(size).fill_(-torch.inf)]
 
 
+def make_received(kernel: Kernel, caller: Caller, chunks: int) -> list[Tensor | None]:
+    """Return where the output's sweep adds up what keys receive.
+
+    Args:
+        kernel: The compiled program.
+        caller: Calls the sweep.
+        chunks: Into how many parts the queries are cut.
+
+    Returns:
+        A tensor (chunks, B, H, M) in computing dtype; None where a sweep of its own finds it.
+    """
+    b, h, _, queries, keys = caller.sizes
+    if not kernel.keeps_tiles(queries, keys):
+        return [None]
+    return [torch.zeros((chunks, b, h, keys), dtype=kernel.dtype)]
+
+
 def class_count(kernel: Kernel) -> int:
     """Return how many columns the classes of keys have together."""
     return sum(parse(one.name).size for one in classes(kernel.lowered))
@@ -126,7 +145,8 @@ def watch(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> dict[str,
         if module.sweep.components:
             take_classes(kernel, results[-1], holes)
     if kernel.received is not None:
-        outputs["received"] = _received(kernel, caller, holes)
+        found = holes[RECEIVED] if RECEIVED in holes else _received(kernel, caller, holes)
+        outputs["received"] = found
     if kernel.top is not None or kernel.lists:
         outputs |= _largest(kernel, caller, holes)
     for one in kernel.lowered.statistics:

@@ -39,10 +39,33 @@ def classes(lowered: Lowered) -> list[Statistic]:
 
 def appends_columns(lowered: Lowered) -> bool:
     """Tell whether columns of keys are summed behind the values, with the same weights."""
-    if not classes(lowered) or lowered.clean_weights is not lowered.weights:
-        return False
     values = part_values(lowered.values)
-    return values.scale is ONE and row_kind(values.rows) == "key_row"
+    return bool(classes(lowered)) and weighs_alone(lowered) and row_kind(values.rows) == "key_row"
+
+
+def weighs_alone(lowered: Lowered) -> bool:
+    """Tell whether values are weighed with what is observed of weights, and nothing else.
+
+    Args:
+        lowered: The program.
+
+    Returns:
+        Whether neither dropout nor a factor of values comes between.
+    """
+    plain = lowered.clean_weights is lowered.weights
+    return plain and part_values(lowered.values).scale is ONE
+
+
+def observes_received(lowered: Lowered) -> bool:
+    """Tell whether what each key receives is observed.
+
+    Args:
+        lowered: The program.
+
+    Returns:
+        Whether it is.
+    """
+    return any(one.axes == "bhj" for one in lowered.statistics)
 
 
 def summed_rows(lowered: Lowered, rows: n.Node, split: Split) -> Input:
@@ -154,7 +177,7 @@ def make_received_sweep(lowered: Lowered, split: Split) -> KeySweep | None:
     Returns:
         The sweep, or None if it is not observed.
     """
-    if not any(one.axes == "bhj" for one in lowered.statistics):
+    if not observes_received(lowered):
         return None
     weights = split.pair(select(lowered.seen, lowered.clean_weights))
     seen = {term.name: split_seen(term, split) for term in lowered.terms}

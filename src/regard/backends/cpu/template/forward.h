@@ -8,6 +8,7 @@
 #include "channels.h"
 #include "halves.h"
 #include "largest.h"
+#include "received.h"
 
 namespace regard {
 
@@ -366,13 +367,32 @@ REGARD_INLINE void sum_tile(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, i
   }
 }
 
-// Visit the blocks of keys for each block of query rows; `Work` says what is done there.
+// Lay the rows of a block of queries out for products.
+template <class P> static bool lay_queries(const Tile& t, TileMemory<P>& memory, const LaidKeys<P>& laid) {
+  bool good = true;
+  for (int k = 0; k < P::LEFTS; ++k) {
+    const Input& x = t.call->inputs[P::lefts[k]];
+    if (laid.unit.plain_left(k))
+      good &= lay_plainly(x, t.b, t.h, t.i0, t.rows, memory.left[k], padded(x.width, W));
+    if (laid.unit.left(k)) good &= lay_bf16_rows(x, t.b, t.h, t.i0, t.rows, memory.left16[k]);
+  }
+  return good;
+}
+
+// The result that holds what keys receive: the last one.
+template <class P> REGARD_INLINE const Result& received(const Call& call) {
+  return (&histogram<P>(call, 0))[Histograms<P>::COUNT + (Listed<P>::COUNT > 0 ? 2 : 0)];
+}
+
+// Visit the blocks of keys for each block of query rows; `Work` says what is done there, and whether a task
+// is one such block or all those of a chunk.
 template <class P, class Work> static int sweep_blocks(const Call& call) {
   static thread_local Scratch scratch;
   const int64_t query_blocks = (call.queries + QUERY_BLOCK - 1) / QUERY_BLOCK;
   const int64_t key_blocks = (call.keys + KEY_BLOCK - 1) / KEY_BLOCK;
   const int64_t layings = call.batch * call.heads * key_blocks;
-  const int64_t tasks = call.batch * call.heads * query_blocks;
+  const int64_t parts = Work::IN_CHUNKS ? call.chunks : query_blocks;
+  const int64_t tasks = call.batch * call.heads * parts;
   const int64_t rows = least(QUERY_BLOCK, padded(call.queries, 1));
   LaidKeys<P> laid(call);
   Shared shared;
@@ -397,42 +417,66 @@ template <class P, class Work> static int sweep_blocks(const Call& call) {
     for (int64_t task = 0; task < tasks; ++task) {
       if (!ready) continue;
       Tile& t = memory.t;
+      t.h = task / parts % call.heads;
+      t.b = task / parts / call.heads;
+      t.chunk = task % parts;
       // The last query rows see most keys under a causal mask, so they come first.
-      const int64_t qb = query_blocks - 1 - task % query_blocks;
-      t.h = task / query_blocks % call.heads;
-      t.b = task / query_blocks / call.heads;
-      t.i0 = qb * QUERY_BLOCK;
-      t.rows = int(least(QUERY_BLOCK, call.queries_of(t.b) - t.i0));
-      if (t.rows <= 0) continue;
-      read_numbers<P>(t);
-      read_queries<P>(t);
-      for (int k = 0; k < P::LEFTS; ++k) {
-        const Input& x = call.inputs[P::lefts[k]];
-        if (laid.unit.plain_left(k))
-          good &= lay_plainly(x, t.b, t.h, t.i0, t.rows, memory.left[k], padded(x.width, W));
-        if (laid.unit.left(k)) good &= lay_bf16_rows(x, t.b, t.h, t.i0, t.rows, memory.left16[k]);
+      for (int64_t qb = query_blocks - 1 - t.chunk; qb >= 0; qb -= parts) {
+        t.i0 = qb * QUERY_BLOCK;
+        t.rows = int(least(QUERY_BLOCK, call.queries_of(t.b) - t.i0));
+        if (t.rows <= 0) continue;
+        read_numbers<P>(t);
+        read_queries<P>(t);
+        good &= lay_queries(t, memory, laid);
+        work.start(t, memory);
+        for (int64_t kb = 0; kb * KEY_BLOCK < call.keys_of(t.b); ++kb)
+          each_tile(t, qb, kb, [&](Block block) { work.visit(t, memory, laid, kb, block); });
+        work.finish(t, memory);
       }
-      work.start(t, memory);
-      for (int64_t kb = 0; kb * KEY_BLOCK < call.keys_of(t.b); ++kb)
-        each_tile(t, qb, kb, [&](Block block) { work.visit(t, memory, laid, kb, block); });
-      work.finish(t, memory);
     }
     if (!good) __atomic_store_n(&status, NOT_FINITE, __ATOMIC_RELAXED);
   }
   return status;
 }
 
+// Row values and summed rows.
+template <class P> struct Summing {
+  static constexpr bool IN_CHUNKS = false;
+  Summing(const Call&) {}
+  bool good() const { return true; }
+  void start(Tile& t, TileMemory<P>& memory) { memory.state.start(t); }
+  void visit(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
+    sum_tile(t, memory, laid, kb, block);
+  }
+  void finish(Tile& t, TileMemory<P>& memory) { finish_rows(t, memory.state); }
+};
+
+// The same, and what keys receive.
+template <class P> struct Receiving {
+  static constexpr bool IN_CHUNKS = true;
+  static Scratch& scratch() {
+    static thread_local Scratch kept;
+    return kept;
+  }
+  Received<P> tiles;
+  Receiving(const Call& call) : tiles(call, scratch()) {}
+  bool good() const { return tiles.good; }
+  void start(Tile& t, TileMemory<P>& memory) { memory.state.start(t); }
+  void visit(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
+    tiles.enter(t, memory.scores, kb);
+    sum_tile(t, memory, laid, kb, block);
+    tiles.leave(t, memory.state, kb);
+  }
+  void finish(Tile& t, TileMemory<P>& memory) {
+    finish_rows(t, memory.state);
+    tiles.finish(t, memory.state, received<P>(*t.call));
+  }
+};
+
 template <class P> static int sweep_rows(const Call& call) {
-  struct Summing {
-    Summing(const Call&) {}
-    bool good() const { return true; }
-    void start(Tile& t, TileMemory<P>& memory) { memory.state.start(t); }
-    void visit(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
-      sum_tile(t, memory, laid, kb, block);
-    }
-    void finish(Tile& t, TileMemory<P>& memory) { finish_rows(t, memory.state); }
-  };
-  return sweep_blocks<P, Summing>(call);
+  if constexpr (Receives<P>::YES)
+    if (received<P>(call).data) return sweep_blocks<P, Receiving<P>>(call);
+  return sweep_blocks<P, Summing<P>>(call);
 }
 
 }  // namespace regard

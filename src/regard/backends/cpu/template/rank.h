@@ -242,19 +242,23 @@ REGARD_INLINE void rank_block(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid,
     rank_tile<P, true>(t, ranks);
 }
 
-template <class P> static int rank_rows(const Call& call) {
-  static thread_local Scratch kept_scratch;
-  struct Ranking {
-    Ranks<P> ranks;
-    Ranking(const Call& call) : ranks(call, kept_scratch, least(QUERY_BLOCK, padded(call.queries, 1))) {}
-    bool good() const { return ranks.good; }
-    void start(Tile& t, TileMemory<P>&) { ranks.start(t); }
-    void visit(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
-      rank_block(t, memory, laid, ranks, kb, block);
-    }
-    void finish(Tile& t, TileMemory<P>&) { ranks.finish(t); }
-  };
-  return sweep_blocks<P, Ranking>(call);
-}
+// The ranks of a block of query rows.
+template <class P> struct Ranking {
+  static constexpr bool IN_CHUNKS = false;
+  static Scratch& scratch() {
+    static thread_local Scratch kept;
+    return kept;
+  }
+  Ranks<P> ranks;
+  Ranking(const Call& call) : ranks(call, scratch(), least(QUERY_BLOCK, padded(call.queries, 1))) {}
+  bool good() const { return ranks.good; }
+  void start(Tile& t, TileMemory<P>&) { ranks.start(t); }
+  void visit(Tile& t, TileMemory<P>& memory, LaidKeys<P>& laid, int64_t kb, Block block) {
+    rank_block(t, memory, laid, ranks, kb, block);
+  }
+  void finish(Tile& t, TileMemory<P>&) { ranks.finish(t); }
+};
+
+template <class P> static int rank_rows(const Call& call) { return sweep_blocks<P, Ranking<P>>(call); }
 
 }  // namespace regard
