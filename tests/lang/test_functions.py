@@ -182,6 +182,7 @@ def test_rotary_angles_are_those_of_the_paper():
         ),
     )
     assert angle is call("mul", I, speed)
+    assert rg.rotary(base=100.0).node is speed
     # Channel pair c turns by base^(-2c/width) a step.
     q = torch.eye(6, dtype=torch.float64)[None, None, :1].expand(1, 1, 3, 6)
 
@@ -193,6 +194,25 @@ def test_rotary_angles_are_those_of_the_paper():
     expected = torch.arange(3, dtype=torch.float64)
     torch.testing.assert_close(out[0, 0, :, 0], expected.cos(), rtol=1e-15, atol=1e-15)
     torch.testing.assert_close(out[0, 0, :, 3], expected.sin(), rtol=1e-15, atol=1e-15)
+
+
+def test_rotary_angles_of_a_slice_and_of_a_base_that_depends_on_the_width():
+    stretched = rg.rotary(base=10.0 * 2 ** (PAIR.width / (PAIR.width - 2)))
+
+    @rg.program
+    def turned(pair):
+        part = rg.rotate(pair.q[:4], rg.rotary(pair.i, base=100.0, width=4))
+        whole = rg.rotate(pair.q, pair.i * stretched)
+        return rg.output(rg.softmax(0.0), finish=lambda row: rg.sum(part) * 10 + whole)
+
+    q = torch.zeros(1, 1, 3, 6, dtype=torch.float64)
+    q[..., 1] = 1
+    out = rg.attend(turned, q, q, q)
+    step = torch.arange(3, dtype=torch.float64)
+    # Channel 1 of 4 turns by 100^(-2/4) a step, channel 1 of 6 by (10 · 2^(6/4))^(-2/6).
+    part, whole = step * 100**-0.5, step * (10 * 2**1.5) ** (-1 / 3)
+    expected = 10 * (part.cos() + part.sin()) + whole.cos()
+    torch.testing.assert_close(out[0, 0, :, 1], expected, rtol=1e-14, atol=1e-14)
 
 
 def test_traced_value_shows_its_kind_and_axes():

@@ -110,19 +110,25 @@ def rotate(u: Any, angle: Any, pairs: str = "halves") -> Expr:
     return Expr(build(n.Rotate, lift(u), lift(angle), pairs))
 
 
-def rotary(position: Any, base: float = 10000.0) -> Expr:
+def rotary(position: Any = None, base: Any = 10000.0, width: Any = None) -> Expr:
     """Return the angle of rotary positions: position · base^(-2c / width).
 
+    Published scalings change the angle of one step: with `step = rg.rotary()`, the angle
+    `pair.i * step / 4` turns four times as slowly as `rg.rotary(pair.i)`.
+
     Args:
-        position: `pair.i` for queries, `pair.j` for keys, or a feature.
-        base: The base of the geometric series of wavelengths.
+        position: `pair.i` for queries, `pair.j` for keys, or a feature; it may vary over channels.
+            Left out, the angle is that of one step.
+        base: The base of the geometric series of wavelengths, a number or a traced value.
+        width: That of the row that is turned, if it is not `pair.width`: of a slice, say.
 
     Returns:
         The traced angle for `rotate`.
     """
-    return position * exp(
-        Expr(build(n.Channel)) * (-2.0 * math.log(base)) / Expr(build(n.Index, "width"))
-    )
+    size = build(n.Index, "width") if width is None else lift(width)
+    stretch = log(base) if isinstance(base, Expr) else math.log(base)
+    step = exp(Expr(build(n.Channel)) * (-2.0 * stretch) / Expr(size))
+    return step if position is None else position * step
 
 
 def project(u: Any, matrix: Any, width: int | None = None) -> Expr:

@@ -1,5 +1,7 @@
 """What the dense formulas share: heads that share keys, softmax over those seen."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,11 @@ from torch import Tensor
 def heads(q: Tensor, *rows: Tensor) -> list[Tensor]:
     """Repeat each key head for the query heads that share it: (B, G, M, X) gives (B, H, M, X)."""
     return [row.repeat_interleave(q.shape[1] // row.shape[1], dim=1) for row in rows]
+
+
+def scaled(q: Tensor, k: Tensor) -> Tensor:
+    """Return s = q·k/√D, (B, H, N, M), the score where nothing else is said."""
+    return q @ k.mT / math.sqrt(q.shape[-1])
 
 
 def causal(q: Tensor, k: Tensor) -> Tensor:
