@@ -41,8 +41,29 @@ class _Gradients:
         }
         self.widened = bound.with_tensors(self.whole)
         self.totals = {
-            name: torch.zeros_like(widen(bound.tensors[name], bound)) for name in kernel.wanted
+            name: torch.zeros_like(self.whole[name]) if name in self.whole else self._room(name)
+            for name in kernel.wanted
         }
+
+    def _room(self, name: str) -> Tensor:
+        """Return room for the rows of a leaf, each of which its own part fills, but a lone one."""
+        data = self.bound.tensors[name]
+        room = torch.empty_like(widen(data, self.bound))
+        if data.shape[2] == 1:
+            return room.zero_()
+        if self.kernel.program.causal:
+            # Keys behind the last query belong to no part.
+            room[:, :, self.bound.queries :] = 0
+        return room if self.bound.queries else room.zero_()
+
+    def _fill(self, part: Part, leaf: RowLeaf, grad: Tensor | None) -> None:
+        rows = self.totals[leaf.name][:, :, part.rows_of(leaf)]
+        if self.bound.tensors[leaf.name].shape[2] == 1:
+            rows += 0 if grad is None else grad
+        elif grad is None:
+            rows.zero_()
+        else:
+            rows.copy_(grad)
 
     def part(self, tile: Tile) -> Part:
         """Return a part whose wanted leaves are leaves of torch's graph too."""
@@ -62,13 +83,14 @@ class _Gradients:
         inputs = [*part.rows.values(), *self.whole.values(), *states]
         rooted = [(one, grad) for one, grad in zip(results, received, strict=True) if _has(one)]
         if not rooted or not inputs:
+            for leaf in leaves:
+                self._fill(part, leaf, None)
             return [torch.zeros_like(state) for state in states]
         found = torch.autograd.grad(
             [one for one, _ in rooted], inputs, [grad for _, grad in rooted], allow_unused=True
         )
         for leaf, grad in zip(leaves, found, strict=False):
-            if grad is not None:
-                self.totals[leaf.name][:, :, part.rows_of(leaf)] += grad
+            self._fill(part, leaf, grad)
         for name, grad in zip(self.whole, found[len(leaves) :], strict=False):
             if grad is not None:
                 self.totals[name] += grad

@@ -31,11 +31,47 @@ struct States {
   Heads to_f, to_g, to_v, to_sums, to_totals;  // what the inputs receive
 };
 
+// 0 … N - 1.
+template <int... I> struct Places {};
+template <int N, int... I> struct Upto : Upto<N - 1, N - 1, I...> {};
+template <int... I> struct Upto<0, I...> {
+  using places = Places<I...>;
+};
+
+// Number by number of both, from the first or from the middle.
+template <int... I> REGARD_INLINE Vec merge_low(Vec a, Vec b, Places<I...>) {
+  return __builtin_shufflevector(a, b, (I / 2 + I % 2 * W)...);
+}
+template <int... I> REGARD_INLINE Vec merge_high(Vec a, Vec b, Places<I...>) {
+  return __builtin_shufflevector(a, b, (W / 2 + I / 2 + I % 2 * W)...);
+}
+
+// to (W × to_row) becomes the transpose of W × W numbers: log2 W times, rows are merged with those half of
+// them away, number by number.
+REGARD_INLINE void transpose_square(const real* from, int64_t from_row, real* to, int64_t to_row) {
+  constexpr Upto<W>::places places{};
+  Vec x[W], y[W];
+  UNROLL for (int r = 0; r < W; ++r) x[r] = load(from + r * from_row);
+  UNROLL for (int done = 1; done < W; done *= 2) {
+    UNROLL for (int r = 0; r < W / 2; ++r) {
+      y[2 * r] = merge_low(x[r], x[r + W / 2], places);
+      y[2 * r + 1] = merge_high(x[r], x[r + W / 2], places);
+    }
+    UNROLL for (int r = 0; r < W; ++r) x[r] = y[r];
+  }
+  UNROLL for (int r = 0; r < W; ++r) store(to + r * to_row, x[r]);
+}
+
 // to (columns × to_row) becomes the transpose of rows; zeros fill the last one's block up.
 static void transpose(const real* from, int rows, int64_t columns, real* to, int64_t to_row) {
   const int64_t end = least(to_row, padded(rows, BLOCK));
+  const int whole = rows / W * W;
+  for (int r = 0; r < whole; r += W)
+    for (int64_t c = 0; c < columns; c += W)
+      transpose_square(from + r * columns + c, columns, to + c * to_row + r, to_row);
+  if (whole == end) return;
   for (int64_t c = 0; c < columns; ++c) {
-    int r = 0;
+    int r = whole;
     for (; r < rows; ++r) to[c * to_row + r] = from[r * columns + c];
     for (; r < end; ++r) to[c * to_row + r] = 0;
   }
