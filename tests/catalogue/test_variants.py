@@ -23,8 +23,12 @@ ORACLES = {
     if inspect.isfunction(fn) and fn.__module__ == file.__name__ and not name.startswith("_")
 }
 CALLS = {name: call for file in FILES for name, call in file.CALLS.items()}
-# What the fast backends cannot carry, and the word their refusal must say.
-REFUSED = {}
+# What kernels cannot carry, and what their refusal says.
+REFUSED = {
+    ("stick_breaking", "cpu"): "a running sum over keys",
+    ("contextual_positions", "cpu"): "a running sum over keys",
+    ("forget_gate_online", "cpu"): "a running sum over keys",
+}
 
 
 def run(name, backend):

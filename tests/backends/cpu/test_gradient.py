@@ -41,3 +41,22 @@ def test_gradient_without_that_sweep_is_that_of_the_reference():
             for name in ("cpu", "reference")
         )
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_a_hidden_pair_whose_sum_over_channels_is_no_number_gives_its_rows_nothing():
+    @rg.program
+    def logarithmic(pair):
+        units = rg.parameter("units", per="channel")
+        far = rg.log(0.5 * (pair.i - pair.j) + 1)
+        return rg.softmax(rg.sum(units * rg.relu(pair.q + far)), where=pair.j <= pair.i)
+
+    leaves = [torch.randn(1, 2, 20, 8, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    units = torch.randn(8, dtype=torch.float64, requires_grad=True)
+    found, expected = (
+        torch.autograd.grad(
+            rg.attend(logarithmic, *leaves, units=units, backend=name).square().sum(),
+            [leaves[0], leaves[2], units],
+        )
+        for name in ("cpu", "reference")
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)

@@ -25,6 +25,8 @@ _AT_PAIR = {"number": "{}", "query": "{}, i", "key": "{}, j", "pair": "{}, j"}
 # The words of a table's `Input` that hold the sizes of its dimensions.
 _SIZES = ("by_row", "by_column", "width")
 # What one channel's sum receives.
+# Operations of finite numbers that may be infinite or NaN.
+_NOT_EVERYWHERE = ("div", "exp", "log", "pow", "sqrt")
 _RECEIVED = n.Hole("g", "bhij")
 # As many as `Tile` holds, in template/tile.h.
 _MOST_DRAWS, _MOST_CHOICES, _MOST_PLACED = 8, 4, 2
@@ -265,11 +267,13 @@ class Slots:
                 return f"kept[{kept.index(node)}]", "real"
             return ("g", "real") if node is _RECEIVED else leaf(node, lines)
 
-        lines = Lines(read)
+        lines, guarded = Lines(read), may_be_undefined(one)
         for kind, items in channel_sides(one).items():
             for place, item in enumerate(items):
                 value = found.get(item.hole)
                 text = "Vec{}" if value is None or item not in wanted else lines.real(value)
+                if guarded and text != "Vec{}":
+                    text = f"select(g == real(0), Vec{{}}, {text})"
                 lines.write(f"d{_LETTERS[kind]}[{place}] = {text};")
         return [
             "",
@@ -356,6 +360,21 @@ def channel_gradient(one: ChannelSum) -> dict[n.Node, n.Node]:
     """
     inputs = {item.hole for item in one.inputs}
     return differentiate({n.Reduce(one.body, "c"): Adjoint(_RECEIVED)}, inputs).dense
+
+
+def may_be_undefined(one: ChannelSum) -> bool:
+    """Tell whether a channel sum of finite rows may be infinite or NaN.
+
+    A hidden pair's sum receives 0, which is then not to be multiplied with what it is made of.
+
+    Args:
+        one: The sum.
+
+    Returns:
+        Whether it has an operation that is not finite everywhere.
+    """
+    nodes = n.walk(one.body)
+    return any(isinstance(node, n.Call) and node.op in _NOT_EVERYWHERE for node in nodes)
 
 
 def channel_sides(one: ChannelSum) -> dict[str, list[Input]]:
