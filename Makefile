@@ -21,7 +21,7 @@ WORKERS := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-all bench lint docs errors sanitize clean
+.PHONY: help install demo test test-all bench lint docs gallery errors sanitize clean
 
 say = @printf '\n== %s\n' "$(1)"
 
@@ -66,6 +66,9 @@ lint: $(READY) ## style, types, docstrings, spelling
 docs: $(READY) ## build the documentation into site/
 	$(call say,documentation)
 	@$(BIN)/mkdocs build --quiet --strict
+
+gallery: $(READY) ## write docs/catalogue, its pages and pictures, from the programs
+	@$(BIN)/python scripts/gallery.py
 
 errors: $(READY) ## list the raise lines no quick test reaches
 	$(call say,tests under coverage)

@@ -193,6 +193,33 @@ def test_help_says_that_a_file_is_run():
     assert "file.py:name (runs that Python file) or a .json file that rg.save wrote" in shown
 
 
+def test_variant_is_shown_with_its_source_and_when_to_use_it():
+    one = rg.catalogue.scaled_dot_product
+    shown = run("scaled_dot_product").stdout
+    assert shown.startswith(
+        "Scaled dot product, Vaswani et al. 2017\nhttps://arxiv.org/abs/1706.03762\n\n"
+        "scaled_dot_product\n  w_ij  = softmax_j(q_i·k_j / √D)\n"
+    )
+    assert one.use in " ".join(shown.split())
+    assert f"contracts: {', '.join(one.contracts)}" in shown
+
+
+def test_knobs_of_a_variant_are_shown_and_set(tmp_path):
+    shown = run("sliding_window(window=8)", "--out", tmp_path / "window.png").stdout
+    assert "knob window = 8, published as 4096\n" in shown
+    assert "contracts as published: causal" in shown
+    assert "i − j < 8" in shown
+    assert (tmp_path / "window.png").read_bytes().startswith(b"\x89PNG")
+    assert "knob window = 4096\n" in run("sliding_window").stdout
+
+
+def test_json_of_a_variant_says_what_it_is():
+    found = json.loads(run("sliding_window(window=8)", "--json").stdout)
+    assert found["name"] == "sliding_window"
+    assert found["variant"]["family"] == "mask" and found["variant"]["set"] == {"window": 8}
+    assert found["variant"]["link"].startswith("https://")
+
+
 def test_command_is_registered():
     from regard.cli.main import app
 
@@ -213,7 +240,11 @@ def test_command_is_registered():
         ("{file}:WIDTH", rg.InputError, "'WIDTH' in .*mine.py is of type int, which is no program"),
         ("{file}", rg.InputError, "mine.py defines 2 programs; name one as .*mine.py:local"),
         ("{folder}/helper.py:scaled", rg.InputError, "helper.py defines no program"),
-        ("alibi", rg.InputError, "'alibi' names no program; give file.py:name, or a .json file"),
+        (
+            "some/alibi",
+            rg.InputError,
+            "'some/alibi' names no program; give the name of a variant .*, file.py:name, or",
+        ),
     ],
 )
 def test_reference_that_leads_nowhere_is_an_error(file, reference, error, message):

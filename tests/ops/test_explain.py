@@ -114,6 +114,18 @@ def test_training_counts_the_gradients_of_parameters():
     assert found.otherwise["sdpa"].startswith("its bias or scale needs a gradient (slope)")
 
 
+def test_parameters_whose_width_nothing_decides_are_imagined():
+    @rg.program
+    def hidden(pair):
+        units = rg.parameter("units", per="channel")
+        out = rg.parameter("out", per=("head", "channel"))
+        return rg.softmax(rg.sum(out * rg.relu(units * (pair.i - pair.j))))
+
+    assert set(rg.explain(hidden, (1, 2, 8, 4)).imagined) == {"units", "out"}
+    told = rg.explain(hidden, (1, 2, 8, 4), units=torch.zeros(5), training=True).imagined
+    assert told == ("out",)
+
+
 def test_named_backend_is_explained_or_refused():
     assert rg.explain(PROGRAMS["causal"], SHAPE, backend="reference").backend == "reference"
     with pytest.raises(UnsupportedError, match=r"^backend 'sdpa' cannot run this program: torch's"):

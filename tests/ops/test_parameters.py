@@ -40,6 +40,16 @@ def test_widths_follow_or_are_the_one_said():
     assert row_widths(free.root, {"q": 8}, 10) == {"q": 8, "a": 10, "b": 10, "v": 10}
 
 
+def test_row_that_nothing_decides_has_the_channels_that_slices_of_it_take():
+    @rg.program
+    def sliced(pair):
+        rows = rg.query_vector("rows")
+        return rg.softmax(rg.dot(rows[:4], pair.k[:4]) + rg.dot(rows[20:24], pair.k[4:]))
+
+    assert row_widths(sliced.root, {"k": 8}, 10)["rows"] == 24
+    assert row_widths(sliced.root, {"k": 8}, 30)["rows"] == 30
+
+
 def test_width_that_nothing_decides_is_told():
     lost = rg.program(lambda p: rg.softmax(rg.sum(rg.parameter("a", per="channel")) + p.j))
     with pytest.raises(InputError) as caught:

@@ -67,10 +67,24 @@ def test_missing_file_is_refused(tmp_path):
 
 
 def test_other_kind_of_reference_is_refused():
-    message = refused("additive", InputError)
+    message = refused("some/additive", InputError)
     assert message.startswith(
-        "mode.cross: 'additive' names no program; give file.py:name, or a .json"
+        "mode.cross: 'some/additive' names no program; give the name of a variant"
     )
+
+
+def test_mode_may_name_variants_of_the_catalogue():
+    mode = build_mode({"decoder": "sliding_window(window=8)", "cross": "scaled_dot_product"})
+    assert mode is not None
+    assert [one.program.name for one in mode.assignments] == [
+        "sliding_window",
+        "scaled_dot_product",
+    ]
+
+
+def test_unknown_variant_is_refused():
+    message = refused("scaled_dot_produkt", InputError)
+    assert message.startswith("mode.cross: the catalogue has no 'scaled_dot_produkt'; did you mean")
 
 
 def test_what_is_no_program_is_refused(file):

@@ -41,6 +41,8 @@ def test_paths_are_relative_to_the_task_file(tmp_path):
     task = load_task(write(tmp_path / "deep", value))
     assert task.data.path == str(tmp_path / "pairs.tsv")
     assert task.mode == {"cross": str(tmp_path / "deep" / "mine.py:additive")}
+    value = {**LEAST, "mode": {"decoder": "sliding_window(window=8)"}}
+    assert load_task(write(tmp_path / "deep", value)).mode == value["mode"]
     task = load_task(write(tmp_path / "deep", {**LEAST, "mode": "mode.json"}))
     assert task.mode == str(tmp_path / "deep" / "mode.json")
 
@@ -89,7 +91,8 @@ WRONG = [
     ),
     (
         {**LEAST, "mode": {"cross": 3}},
-        "mode: the program of role 'cross' should be file.py:name or a .json file",
+        "mode: the program of role 'cross' should be a name of the catalogue, file.py:name or a "
+        ".json file",
     ),
 ]
 

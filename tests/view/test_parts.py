@@ -128,6 +128,34 @@ def test_given_contents_are_used():
     assert (weights.values[0, :, 3] > 0.99).all()
 
 
+def test_given_contents_are_called_so_and_no_bias():
+    rows = torch.ones(1, 8, 12, 16)
+    found = parts_of(samples.alibi, q=rows, k=rows)
+    assert found.contents == "given" and not found.of("bias")
+    assert parts_of(samples.alibi).contents == "none" and parts_of(samples.alibi).of("bias")
+
+
+def test_widths_that_nothing_decides_are_imagined():
+    @rg.program
+    def free(pair):
+        rows = rg.query_vector("rows")
+        score = rg.dot(rows[20:24], pair.k[:4]) + rg.dot(rg.query_vector("a"), rg.key_vector("b"))
+        units = rg.parameter("units", per="channel", init=rg.init.ones)
+        return rg.softmax(score + rg.sum(units * rg.relu(units * pair.i)))
+
+    (weights,) = parts_of(free).of("weights")
+    assert np.isfinite(weights.values).all()
+
+
+def test_matrix_of_a_projection_is_imagined_as_wide_as_it_must_be():
+    @rg.program
+    def mapped(pair):
+        matrix = rg.table("matrix", per=("channel", "channel"))
+        return rg.softmax(rg.sum(rg.project(pair.q, matrix, 5) * rg.project(pair.k, matrix, 5)))
+
+    assert parts_of(mapped).of("weights")
+
+
 def test_what_only_values_and_finish_read_is_not_needed():
     assert parts_of(samples.finished).notes == ()
 

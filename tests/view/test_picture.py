@@ -98,6 +98,20 @@ def test_axes_say_which_is_the_query_and_which_the_key():
 def test_title_says_how_the_weights_came_about():
     assert "from position alone: q = k = 0" in texts_of(rg.draw(samples.causal, 4))
     assert "for one random q and k" in texts_of(rg.draw(samples.additive, 4))
+    rows = torch.ones(1, 1, 4, 64)
+    shown = texts_of(rg.draw(samples.causal, 4, heads=1, q=rows, k=rows))
+    assert "for the q and k that are given" in shown
+
+
+def test_inputs_may_have_the_names_of_options():
+    @rg.program
+    def clashing(pair):
+        """Reads the number `width`."""
+        return rg.softmax(-rg.parameter("width", per="head") * abs(pair.i - pair.j))
+
+    steep = rg.draw(clashing, 4, inputs={"width": torch.tensor([0.5, 1.0, 3.0])})
+    assert len(maps_of(steep)) == 6
+    assert "Reads the number width." in texts_of(steep)
     assert "every token alike: all q and k are 1" in texts_of(rg.draw(samples.rotary, 4))
 
 

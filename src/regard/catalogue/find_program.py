@@ -1,49 +1,123 @@
-"""Find the program a command names: `file.py:name`, or a `.json` file.
+"""Find the program a command names: a variant, `file.py:name`, or a `.json` file.
 
-Leaves to others: what is done with it.
+Leaves to others: what is done with it; what the catalogue holds (`catalogue`).
 """
 
+import ast
 import importlib.util
+import re
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from regard.catalogue import find
+from regard.catalogue.variant import Variant
 from regard.errors import FileError, InputError, RegardError, nearest
 from regard.ir.files import load
 from regard.ir.program import AttentionProgram
 
 HELP = (
-    "file.py:name (runs that Python file) or a .json file that rg.save wrote (runs nothing). "
+    "a name of the catalogue, its knobs in brackets if they are to be others, such as alibi or "
+    "'sliding_window(window=64)'; file.py:name (runs that Python file) or a .json file that "
+    "rg.save wrote (runs nothing). "
     "The name may be left out if the file defines one program."
 )
+_NAMED = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\)\s*)?", flags=re.DOTALL)
 
 
 def load_program(reference: str) -> AttentionProgram:
     """Return the program a person means.
 
     Args:
-        reference: "path/to/file.py:name", "path/to/file.py" if it defines one program, or a path
-            ending in .json. A Python file is run; a JSON file is data.
+        reference: The name of a variant, with other knobs as in "sliding_window(window=64)";
+            "path/to/file.py:name", "path/to/file.py" if it defines one program, or a path ending
+            in .json. A Python file is run; all else is data.
 
     Returns:
         The program.
 
     Raises:
         FileError: If the file is missing, cannot be read or fails when run.
-        InputError: If nothing of that name is a program in it, or the reference is of no such form.
+        InputError: If nothing of that name is a program in it, the catalogue has no such variant
+            or the variant no such knob, or the reference is of no such form.
     """
+    named = find_variant(reference)
+    if named is not None:
+        variant, knobs = named
+        return variant(**knobs)
     path, name = _split(reference)
     if path.suffix == ".json":
         return load(path)
     if path.suffix != ".py":
         raise InputError(
-            f"'{reference}' names no program; give file.py:name, or a .json file of rg.save\n"
-            "names of a catalogue will be understood once there is one"
+            f"'{reference}' names no program; give the name of a variant (`regard catalogue` lists "
+            "them), file.py:name, or a .json file of rg.save"
         )
     if not path.is_file():
         raise FileError(f"{path}: no such file")
     return _pick(_run(path), path, name)
+
+
+def names_variant(reference: str) -> bool:
+    """Tell whether a reference is to the catalogue rather than to a file, by its form alone.
+
+    Args:
+        reference: As for `load_program`.
+
+    Returns:
+        Whether it is a name, perhaps with knobs.
+    """
+    return _NAMED.fullmatch(reference) is not None
+
+
+def find_variant(reference: str) -> tuple[Variant, dict[str, Any]] | None:
+    """Return the variant that a reference names, if it is of that form.
+
+    Args:
+        reference: As for `load_program`.
+
+    Returns:
+        The variant, and the knobs that the reference sets; None for a reference to a file.
+
+    Raises:
+        InputError: If the catalogue has no such variant, or its knobs cannot be read.
+    """
+    matched = _NAMED.fullmatch(reference)
+    if matched is None:
+        return None
+    variant = find(matched[1])
+    written = _read_knobs(reference.strip()) if matched[2] is not None else {}
+    return variant, {name: _knob(variant, name, value) for name, value in written.items()}
+
+
+def _read_knobs(reference: str) -> dict[str, Any]:
+    """Return the keyword arguments of a call written out; nothing is run."""
+    try:
+        call = ast.parse(reference, mode="eval").body
+        assert isinstance(call, ast.Call)
+        if not call.args and all(one.arg for one in call.keywords):
+            return {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        pass
+    raise InputError(
+        f"'{reference}' cannot be read; write knobs as name=number, such as "
+        "'sliding_window(window=64)'"
+    )
+
+
+def _knob(variant: Variant, name: str, value: Any) -> Any:
+    """Return a value if it is of the kind of the published one; the variant checks names."""
+    published = variant.knobs.get(name)
+    if published is None or type(value) is type(published):
+        return value
+    if isinstance(published, float) and type(value) is int:
+        return float(value)
+    raise InputError(
+        f"{name}={value!r} of {variant.name} is of type {type(value).__name__}; the published "
+        f"value is {published!r}"
+    )
 
 
 def _split(reference: str) -> tuple[Path, str]:

@@ -148,7 +148,7 @@ def query_key_norm(pair):
     return rg.softmax(scale * rg.dot(_unit(pair.q), _unit(pair.k)))
 
 
-@variant("Scaled cosine", "Liu et al. 2021", "2111.09883", (*_ORDERLESS, "bounded <= 100"))
+@variant("Scaled cosine", "Liu et al. 2021", "2111.09883", (*_ORDERLESS, "bounded <= 100.1"))
 def scaled_cosine(pair):
     """Score by the angle between the rows, times at most 100.
 

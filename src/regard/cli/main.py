@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from regard.cli import cache, check, evaluate, explain, show, train, translate
+from regard.cli import cache, catalogue, check, evaluate, explain, show, train, translate
 from regard.errors import RegardError
 
 WRONG_USE = 2
@@ -39,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Attention as a small program: see it, train with it, translate with it.",
 )
+app.command("catalogue")(catalogue.list_catalogue)
 app.command()(show.show)
 app.command("explain")(explain.explain_program)
 app.command("check")(check.check_program)

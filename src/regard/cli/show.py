@@ -1,6 +1,7 @@
 """`regard show PROGRAM`: its formula, what it reads, how it would run, its picture and its code.
 
-Leaves to others: finding the program (`programs`), drawing (`view`).
+Of a variant of the catalogue also who published it, when to use it, and its knobs.
+Leaves to others: finding the program (`find_program`), drawing (`view`).
 """
 
 import json
@@ -11,7 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from regard import view
-from regard.catalogue.find_program import HELP, load_program
+from regard.catalogue.find_program import HELP, find_variant, load_program
+from regard.catalogue.variant import Variant
+from regard.cli.catalogue import describe_variant
 from regard.errors import InputError
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram, Leaf
@@ -59,9 +62,14 @@ def show(
         typer.echo(found.formula("latex"))
     elif as_json:
         described = describe(found, _explain(found, queries, keys, heads))
+        named = find_variant(program)
+        if named is not None:
+            described["variant"] = describe_variant(named[0]) | {"set": named[1]}
         typer.echo(json.dumps(described, ensure_ascii=False, indent=2))
     else:
-        typer.echo(report(found, _explain(found, queries, keys, heads)))
+        shown = report(found, _explain(found, queries, keys, heads))
+        named = find_variant(program)
+        typer.echo("\n\n".join([*([] if named is None else [_credit(*named)]), shown]))
     if out is not None:
         view.draw(found, queries or 32, keys, heads=heads, path=out)
         # Kept apart from what a pipe may read.
@@ -78,6 +86,17 @@ def _shapes(queries: int | None, keys: int | None, heads: int | None) -> list[tu
     """Return the shapes of q and k that a program is explained for."""
     rows, heads = queries or _ROWS, heads or _HEADS
     return [(1, heads, rows, _WIDTH), (1, heads, keys or rows, _WIDTH)]
+
+
+def _credit(variant: Variant, knobs: dict[str, Any]) -> str:
+    """Return who published a variant, and how its knobs are set."""
+    lines = [f"{variant.title}, {variant.source}", variant.link]
+    if variant.contracts and knobs:
+        lines.append(f"contracts as published: {', '.join(variant.contracts)}")
+    for name, published in variant.knobs.items():
+        now = f"{knobs[name]!r}, published as " if name in knobs else ""
+        lines.append(f"knob {name} = {now}{published!r}")
+    return "\n".join(lines)
 
 
 def report(program: AttentionProgram, explanation: Explanation) -> str:

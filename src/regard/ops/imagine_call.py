@@ -185,6 +185,16 @@ def _imagine(name: str, value: Any, like: Tensor) -> Tensor:
     return found
 
 
+def _wide(program: AttentionProgram) -> list[str]:
+    """Return the names of the inputs whose last axis is channels."""
+    return [
+        leaf.name
+        for leaf in program.inputs
+        if isinstance(leaf, n.Vector)
+        or (isinstance(leaf, n.Array) and leaf.per[-1:] == ("channel",))
+    ]
+
+
 def _imagined(
     program: AttentionProgram, tensors: dict[str, Tensor], given: dict[str, Any], heads: int
 ) -> dict[str, Tensor]:
@@ -192,10 +202,13 @@ def _imagined(
     conditions, indices = find_uses(program.root)
     q, k = tensors["q"], tensors["k"]
     rows = {**tensors, **{name: x for name, x in given.items() if isinstance(x, Tensor)}}
-    vectors = [leaf.name for leaf in program.inputs if isinstance(leaf, n.Vector)]
-    known = {name: rows[name].shape[-1] for name in {*vectors, "q", "k", "v"} if name in rows}
+    known = {name: rows[name].shape[-1] for name in {*_wide(program), "q", "k", "v"} & set(rows)}
     widths = row_widths(program.root, known, q.shape[3])
     shapes = array_shapes(program.root, heads or q.shape[1], widths)
+    # In a call, a parameter that is given decides nothing of the others.
+    learned = {leaf.name for leaf in program.parameters}
+    told = {name: width for name, width in known.items() if name not in learned}
+    decided = array_shapes(program.root, heads or q.shape[1], told)
     made: dict[str, Tensor] = {}
     for leaf in program.inputs:
         dtype = torch.int64 if leaf in indices else torch.float32
@@ -211,7 +224,7 @@ def _imagined(
                 made[leaf.name] = like.new_zeros((*like.shape[:3], widths[leaf.name]))
             case n.Scalar() if leaf.default is None:
                 made[leaf.name] = torch.zeros(())
-            case n.Array() if leaf.source == "table":
+            case n.Array() if leaf.source == "table" or None in decided[leaf.name]:
                 shape = [size or 1 for size in shapes[leaf.name]]
                 made[leaf.name] = torch.zeros(shape, dtype=dtype, device=q.device)
     return made

@@ -68,8 +68,14 @@ def row_widths(root: n.Output, known: dict[str, int], otherwise: int) -> dict[st
         if isinstance(node, n.Vector) or node.per[-1:] == ("channel",):
             widths = infer_widths(root, found)
             found |= {x.name: w for x, w in widths.items() if isinstance(x, n.Vector | n.Array)}
-            found.setdefault(node.name, otherwise)
+            found.setdefault(node.name, max(otherwise, _last_channel(root, node)))
     return found
+
+
+def _last_channel(root: n.Output, rows: n.Node) -> int:
+    """Return how many channels rows must have for all slices of them to exist."""
+    slices = (x for x in n.walk(root) if isinstance(x, n.Slice) and x.rows is rows)
+    return max((x.stop or 0 for x in slices), default=0)
 
 
 def array_shapes(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from regard.catalogue.find_program import names_variant
 from regard.errors import TaskError, nearest
 from regard.modes import ROLES
 
@@ -124,8 +125,8 @@ class Task(Settings):
         data: Where the pairs are.
         tokenizer: Subwords.
         model: The shape of the model.
-        mode: None for plain attention; a mode's .json file; or a program for each role, as
-            `file.py:name` or as a program's .json file.
+        mode: None for plain attention; a mode's .json file; or a program for each role: a name of
+            the catalogue, `file.py:name` or a program's .json file.
         training: How it is trained.
     """
 
@@ -148,7 +149,8 @@ class Task(Settings):
                 raise ValueError(f"'{role}' is no role of attention; {nearest(str(role), ROLES)}")
             if not isinstance(program, str):
                 raise ValueError(
-                    f"the program of role '{role}' should be file.py:name or a .json file"
+                    f"the program of role '{role}' should be a name of the catalogue, "
+                    "file.py:name or a .json file"
                 )
         return value
 
@@ -211,7 +213,10 @@ def _with_absolute_paths(task: Task, folder: Path) -> Task:
     if isinstance(mode, str):
         mode = _absolute(mode, folder)
     elif mode is not None:
-        mode = {role: _absolute(program, folder) for role, program in mode.items()}
+        mode = {
+            role: program if names_variant(program) else _absolute(program, folder)
+            for role, program in mode.items()
+        }
     return task.model_copy(update={"data": data, "mode": mode})
 
 

@@ -29,7 +29,8 @@ class Header:
     def __init__(self, program: AttentionProgram, room: float) -> None:
         self.name = program.name
         self.formula = set_formula(program, room)
-        paragraph = " ".join(program.doc.strip().split("\n\n")[0].split())
+        # Backticks mark code where there is a typewriter face; here they would only be read.
+        paragraph = " ".join(program.doc.replace("`", "").strip().split("\n\n")[0].split())
         self.doc = wrap_words(paragraph, style.TEXT, room)
         if len(self.doc) > _LONGEST_DOC:
             self.doc = [*self.doc[: _LONGEST_DOC - 1], self.doc[_LONGEST_DOC - 1] + " …"]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram, Leaf
-from regard.ops.parameters import initial_tensor, parameter_shapes
+from regard.ops.parameters import array_shapes, initial_tensor, row_widths
 
 SEED = 20
 CONTENTS = ("none", "alike", "random")
@@ -64,7 +64,8 @@ def imagine_contents(mode: str, root: n.Output, scene: Scene) -> dict[str, Tenso
     """Return q, k, v and all further vectors.
 
     Args:
-        mode: "none" (zeros), "alike" (every token the same: ones) or "random" (standard normal).
+        mode: "none" (zeros), "alike" (every token the same: ones), or "random" or "given"
+            (standard normal, what is not given).
         root: The program.
         scene: The sizes.
 
@@ -76,10 +77,11 @@ def imagine_contents(mode: str, root: n.Output, scene: Scene) -> dict[str, Tenso
     sides |= {x.name: x.side for x in n.walk(root) if isinstance(x, n.Vector)}
     # Only weights are looked at: v itself need not be wide.
     reads_v = any(x is n.Vector("key", "v") for x in n.walk(root.weights))
+    widths = _widths(root, scene)
     made = {}
     for name, side in sides.items():
         rows = scene.queries if side == "query" else scene.keys
-        width = 1 if name == "v" and not reads_v else scene.width
+        width = 1 if name == "v" and not reads_v else widths[name]
         shape = (1, scene.heads, rows, width)
         match mode:
             case "none":
@@ -104,14 +106,14 @@ def imagine_inputs(root: n.Output, scene: Scene) -> tuple[dict[str, Tensor], lis
     random = torch.Generator().manual_seed(SEED + 1)
     truths, indices = dict(_conditions(root)), set(_indices(root))
     gathered = {x.array for x in n.walk(root) if isinstance(x, n.Gather)}
-    shapes = parameter_shapes(root, scene.heads, _widths(root, scene))
+    shapes = array_shapes(root, scene.heads, _widths(root, scene))
     made: dict[str, Tensor] = {}
     notes: list[str] = []
     for leaf in n.walk(root):
         if not isinstance(leaf, Leaf) or isinstance(leaf, n.Vector) or leaf.name in scene.given:
             continue
         if isinstance(leaf, n.Array) and leaf.source == "parameter":
-            value = initial_tensor(leaf, shapes[leaf.name], random)
+            value = initial_tensor(leaf, _sizes(leaf, shapes, scene), random)
             if leaf in gathered and not value.any():
                 value = torch.randn(value.shape, generator=random)
                 notes.append(f"{leaf.name} starts at 0 and is shown with random values")
@@ -120,28 +122,35 @@ def imagine_inputs(root: n.Output, scene: Scene) -> tuple[dict[str, Tensor], lis
             notes += [f"{leaf.name} = 1"] if leaf.default is None else []
         else:
             assert isinstance(leaf, _GIVEN_KINDS)
-            value, note = _imagine_data(leaf, scene, truths.get(leaf), leaf in indices, random)
+            shape = _sizes(leaf, shapes, scene)
+            value, note = _imagine_data(leaf, shape, truths.get(leaf), leaf in indices, random)
             notes.append(note)
         made[leaf.name] = value
     return made, notes
 
 
-def _imagine_data(
-    leaf: _GIVEN_KINDS, scene: Scene, truth: bool | None, is_index: bool, random: torch.Generator
-) -> tuple[Tensor, str]:
-    """Return a feature, pair input or table, and the note on it."""
+def _sizes(
+    leaf: _GIVEN_KINDS, shapes: dict[str, tuple[int | None, ...]], scene: Scene
+) -> tuple[int, ...]:
+    """Return the shape of an array, a feature or a pair input."""
     match leaf:
         case n.Array():
-            sizes = {
-                "head": scene.heads,
-                "channel": scene.width,
-                "rows": scene.queries + scene.keys,
-            }
-            shape = [sizes[axis] if isinstance(axis, str) else axis for axis in leaf.per]
+            rows = scene.queries + scene.keys
+            return tuple(rows if size is None else size for size in shapes[leaf.name])
         case n.PairInput():
-            shape = [1, 1, scene.queries, scene.keys]
+            return (1, 1, scene.queries, scene.keys)
         case _:
-            shape = [1, 1, 1]
+            return (1, 1, 1)
+
+
+def _imagine_data(
+    leaf: _GIVEN_KINDS,
+    shape: tuple[int, ...],
+    truth: bool | None,
+    is_index: bool,
+    random: torch.Generator,
+) -> tuple[Tensor, str]:
+    """Return a feature, pair input or table, and the note on it."""
     if truth is not None:
         return torch.full(shape, truth), f"{leaf.name} is {str(truth).lower()} everywhere"
     if is_index:
@@ -177,10 +186,9 @@ def _indices(root: n.Output) -> Iterator[n.Node]:
 
 
 def _widths(root: n.Output, scene: Scene) -> dict[str, int]:
-    widths = {
-        name: tensor.shape[-1] for name, tensor in imagine_contents("none", root, scene).items()
-    }
+    """Return the widths of rows and of arrays with channels, by name."""
+    widths = dict.fromkeys("qkv", scene.width)
     for name, value in scene.given.items():
         if getattr(value, "ndim", 0):
             widths[name] = int(value.shape[-1])
-    return widths
+    return row_widths(root, widths, scene.width)

@@ -50,7 +50,7 @@ class Parts:
 
     Attributes:
         contents: What q and k hold: "none" (zeros, so position alone speaks), "alike" (every token
-            the same) or "random".
+            the same), "random", or "given" by the user.
         parts: In the order of drawing.
         notes: What had to be imagined, in words.
     """
@@ -93,6 +93,8 @@ def find_parts(
         if name not in known:
             raise InputError(f"{program.name} reads no '{name}'; {nearest(name, known)}")
     scene = Scene(heads, queries, keys, width, given)
+    if "q" in given or "k" in given:
+        return _drawable(_Measure(program.root, scene, "given").parts())
     if _chooses_by_content(program.root):
         return _drawable(_Measure(program.root, scene, "random").parts())
     found = {}
@@ -154,7 +156,7 @@ class _Measure:
         return list(found.values())
 
     def _biases(self, seen: dict[n.Term, np.ndarray]) -> list[Part]:
-        if self.contents == "random":
+        if self.contents in ("random", "given"):
             return []
         found = []
         for term in self.terms:

@@ -5,6 +5,7 @@ head. Leaves to others: the numbers (`parts`), the marks (`sheet`), the formula'
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,17 +33,18 @@ _HEAD_TITLE, _BETWEEN = 0.16, 0.08
 _PER_ROW, _SINGLES = 8, 3
 _LINE = 0.14
 
-_BIAS = {"none": "Bias", "alike": "Score of equal tokens", "random": "Score"}
-_BIAS_NOTE = {"none": "added to what q and k say", "alike": "all q and k are 1", "random": ""}
+_BIAS = {"none": "Bias", "alike": "Score of equal tokens"}
+_BIAS_NOTE = {"none": "added to what q and k say", "alike": "all q and k are 1"}
 _WEIGHTS_NOTE = {
     "none": "from position alone: q = k = 0",
     "alike": "every token alike: all q and k are 1",
     "random": "for one random q and k",
+    "given": "for the q and k that are given",
 }
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """A titled part: one map, or a small one per head.
 
     Attributes:
@@ -79,6 +81,7 @@ def draw(
     heads: int | None = None,
     width: int = 64,
     path: str | os.PathLike | None = None,
+    inputs: Mapping[str, Any] | None = None,
     **named_inputs: Any,
 ) -> Figure:
     """Draw a program: who sees whom, its bias, its weights, its formula.
@@ -94,7 +97,8 @@ def draw(
         heads: H; as many as are worth seeing unless given.
         width: D.
         path: Where to write the picture; the ending says the format: png, svg, pdf.
-        **named_inputs: Inputs of the program by name, such as trained parameters, q and k.
+        inputs: Inputs of the program by name, such as trained parameters, q and k.
+        **named_inputs: The same, for names that are no options of this function.
 
     Returns:
         The figure; `figure.savefig(path)` writes it.
@@ -103,16 +107,17 @@ def draw(
         InputError: If a size is not positive, or an input is unknown or does not fit.
         FileError: If the picture cannot be written.
     """
+    given = {**(inputs or {}), **named_inputs}
     sizes = {
         "queries": queries,
         "keys": queries if keys is None else keys,
-        "heads": choose_heads(program, named_inputs) if heads is None else heads,
+        "heads": choose_heads(program, given) if heads is None else heads,
         "width": width,
     }
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise InputError(f"{name}={size!r} of a picture must be a whole number above 0")
-    figure = _Page(program, find_parts(program, **sizes, given=named_inputs)).draw()
+    figure = _Page(program, find_parts(program, **sizes, given=given)).draw()
     save(figure, path)
     return figure
 
@@ -124,7 +129,7 @@ class _Page:
     """
 
     def __init__(self, program: AttentionProgram, parts: Parts) -> None:
-        blocks = [_block(part, parts.contents) for part in parts.parts]
+        blocks = [block_of(part, parts.contents) for part in parts.parts]
         self.grids = [block for block in blocks if block.heads > 1]
         singles = [block for block in blocks if block.heads == 1]
         self.rows = [singles[at : at + _SINGLES] for at in range(0, len(singles), _SINGLES)]
@@ -144,7 +149,7 @@ class _Page:
         note = f"Imagined: {'; '.join(parts.notes)}." if parts.notes else ""
         self.notes = wrap_words(note, style.SMALL, self.width - _EDGE - self.left)
 
-    def _row_size(self, row: list[_Block]) -> tuple[float, float]:
+    def _row_size(self, row: list[Block]) -> tuple[float, float]:
         sizes = [_cell(block, self.room) for block in row]
         return sum(width for width, _ in sizes), max(height for _, height in sizes)
 
@@ -173,36 +178,45 @@ class _Page:
         return sheet.figure
 
 
-def _block(part: Part, contents: str) -> _Block:
+def block_of(part: Part, contents: str) -> Block:
+    """Return a part with its title and its colours.
+
+    Args:
+        part: The part.
+        contents: What q and k hold; see `Parts`.
+
+    Returns:
+        The titled part.
+    """
     values = part.seen if part.seen.size else np.zeros(1)
     if part.kind == "mask":
         share = values.size / part.values.size if part.seen.size else 0.0
         shown = f"{share:.0%}" if share >= 0.01 or share == 0 else f"{share:.2%}"
         title = f"Who sees whom{' in ' + part.term if part.term else ''}"
         scale = ListedColormap([style.SEEN]), Normalize(0, 1)
-        return _Block(part, title, f"{shown} of all pairs", *scale)
+        return Block(part, title, f"{shown} of all pairs", *scale)
     sizes = np.abs(values)
     largest, mean = float(sizes.max()), float(sizes.mean())
     if part.kind == "bias":
         title = _BIAS[contents] + (f" of {part.term}" if part.term else "")
         scale = style.BIAS_MAP, style.signed_norm(largest, mean)
-        return _Block(part, title, _BIAS_NOTE[contents], *scale)
+        return Block(part, title, _BIAS_NOTE[contents], *scale)
     scale = style.colours(float(values.min()), largest, mean)
-    return _Block(part, "Weights", _WEIGHTS_NOTE[contents], *scale)
+    return Block(part, "Weights", _WEIGHTS_NOTE[contents], *scale)
 
 
-def _cell(block: _Block, room: float) -> tuple[float, float]:
+def _cell(block: Block, room: float) -> tuple[float, float]:
     """Return the width and height of one map with everything around it."""
     width, height = block.map_size(room)
     return _LEFT + width + _RIGHT, _TOP + height + _BOTTOM
 
 
-def _headings(sheet: Sheet, block: _Block, x: float, y: float) -> None:
+def _headings(sheet: Sheet, block: Block, x: float, y: float) -> None:
     sheet.text(x, y + 0.14, block.title, style.HEADING, weight="bold")
     sheet.text(x, y + 0.29, block.note, style.SMALL, color=style.QUIET)
 
 
-def _draw_single(sheet: Sheet, block: _Block, room: float, x: float, y: float) -> None:
+def _draw_single(sheet: Sheet, block: Block, room: float, x: float, y: float) -> None:
     width, height = block.map_size(room)
     x += _LEFT
     _headings(sheet, block, x, y)
@@ -214,7 +228,7 @@ def _draw_single(sheet: Sheet, block: _Block, room: float, x: float, y: float) -
     _explain_colours(sheet, block, x + width + 0.07, y, height)
 
 
-def _explain_colours(sheet: Sheet, block: _Block, x: float, y: float, height: float) -> None:
+def _explain_colours(sheet: Sheet, block: Block, x: float, y: float, height: float) -> None:
     """Draw the scale of a block, or what the two colours of a mask mean."""
     if block.part.kind == "mask":
         sheet.swatch(x, y, "seen", hidden=False)
@@ -229,7 +243,7 @@ def _explain_colours(sheet: Sheet, block: _Block, x: float, y: float, height: fl
     colour_bar(sheet.axes(x, y, 0.09, height), block.cmap, block.norm, low, high)
 
 
-def _grid(block: _Block, page: float) -> tuple[int, int, float, float]:
+def _grid(block: Block, page: float) -> tuple[int, int, float, float]:
     """Return the rows and columns of a block with several heads, and the size of its maps."""
     columns = min(block.heads, _PER_ROW)
     rows = -(-block.heads // columns)
@@ -238,12 +252,12 @@ def _grid(block: _Block, page: float) -> tuple[int, int, float, float]:
     return rows, columns, width, height
 
 
-def _grid_height(block: _Block, page: float) -> float:
+def _grid_height(block: Block, page: float) -> float:
     rows, _, _, height = _grid(block, page)
     return _TOP + rows * (height + _HEAD_TITLE) + _BOTTOM
 
 
-def _draw_grid(sheet: Sheet, block: _Block, y: float) -> None:
+def _draw_grid(sheet: Sheet, block: Block, y: float) -> None:
     rows, columns, width, height = _grid(block, sheet.width)
     left, step = _EDGE + _LEFT, height + _HEAD_TITLE
     _headings(sheet, block, left, y)
