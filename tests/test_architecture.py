@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "reference": "errors ir",
     "backends": "errors ir passes",
     "ops": "errors ir lang passes reference backends",
+    "flex": "errors ir lang backends ops",
     "catalogue": "errors ir lang",
     "nn": "errors ir lang passes ops",
     "modes": "errors ir lang catalogue ops",
@@ -37,7 +38,7 @@ MAY_IMPORT = {
 MAY_IMPORT["cli"] = " ".join(room for room in MAY_IMPORT if room != "testing")
 # `import regard` offers these, lazily; `python -m regard` is the command line.
 FRONT = {
-    "__init__": "errors ir lang passes reference backends ops catalogue nn modes hf view",
+    "__init__": "errors ir lang passes reference backends ops flex catalogue nn modes hf view",
     "__main__": "cli",
 }
 SHARED_BY_BACKENDS = {"base", "values"}

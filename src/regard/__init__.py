@@ -80,7 +80,12 @@ __version__ = "0.1.0"
 # Rooms that need more than torch and numpy, or that a small program does not use, come when they
 # are asked for.
 _ROOMS = ("catalogue", "nn", "modes", "hf", "view")
-_LATER = {"draw": "regard.view"}
+_LATER = {
+    "draw": "regard.view",
+    "flex_attention": "regard.flex.attention",
+    "from_flex": "regard.flex.from_flex",
+    "to_flex": "regard.flex.to_flex",
+}
 
 
 def __getattr__(name: str) -> Any:

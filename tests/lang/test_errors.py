@@ -254,6 +254,11 @@ def function_of_torch(pair):
     return rg.softmax(torch.exp(pair.j))
 
 
+@says("torch.silu computes with tensors, not with traced values", TORCH)
+def function_of_torch_written_in_python(pair):
+    return rg.softmax(torch.nn.functional.silu(pair.j))
+
+
 @says("torch.where computes with tensors, not with traced values", TORCH)
 def where_of_torch(pair):
     return rg.softmax(torch.where(pair.j < pair.i, 0.0, 1.0))

@@ -5,23 +5,37 @@ and functions (`functions`, `weights`) exist.
 """
 
 import linecache
+import os
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
+
+import torch
 
 from regard.errors import ProgramError
 from regard.ir import nodes as n
 from regard.ir.types import index_axes, type_of
 from regard.ir.verify import verify
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+# Functions of torch written in Python call ours, so a user's line may lie below them.
+_NOT_THE_USERS = (
+    str(Path(__file__).resolve().parent.parent),
+    os.path.join(os.path.dirname(torch.__file__), ""),
+)
+
+
+def users_frame() -> FrameType | None:
+    """Return the innermost frame outside Regard and torch."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        frame = frame.f_back
+    return frame
 
 
 def users_line() -> str | None:
-    """Return "function (file:line):  source" of the innermost frame outside Regard."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
+    """Return "function (file:line):  source" of the innermost frame outside Regard and torch."""
+    frame = users_frame()
     if frame is None:
         return None
     code = frame.f_code

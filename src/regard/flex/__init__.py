@@ -1,0 +1,1 @@
+"""Moving in from FlexAttention, and back: its functions as programs, its function as ours."""
