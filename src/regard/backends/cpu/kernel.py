@@ -42,7 +42,7 @@ _NAME_LENGTH = 40
 # Laying out keys costs about as much as this many query rows.
 _FEW_ROWS, _MANY_KEYS = 8, 512
 # What a thread may keep of the weights of a block of query rows.
-_MOST_TILES_BYTES = 64 << 20
+_MOST_TILES_BYTES = 16 << 20
 
 
 @dataclass
