@@ -47,6 +47,8 @@ CONTRACT = (
     "best_keys",
     "sparse_difference",
 )
+# What is listed of a row and added up over rows, in sweeps that keep more than sums.
+OBSERVED = ("top:3", "received", "distance")
 REPORT = re.compile(r"ERROR: AddressSanitizer|runtime error:")
 
 
@@ -162,7 +164,7 @@ def call(name: str, dtype: str) -> int:
 
 
 def check(program, tensors, dtype) -> int:
-    """Compare a call with the reference, trained and decoded; return how many results are wrong."""
+    """Compare a call with the reference, trained, decoded, observed; return how many are wrong."""
     import torch
 
     import regard as rg
@@ -176,6 +178,11 @@ def check(program, tensors, dtype) -> int:
         for into, backend in ((expected, "reference"), (found, "cpu")):
             torch.manual_seed(0)
             into["decoded"] = rg.attend(program, **tensors, backend=backend, **options)
+            torch.manual_seed(0)
+            watched = {**options, "observe": OBSERVED, "backend": backend}
+            seen = rg.attend(program, **tensors, **watched)[1]
+            # Which of two keys is first may be rounding.
+            into |= {name: one[0] if name == "top:3" else one for name, one in seen.items()}
     wrong, rounding = 0, 1e4 * torch.finfo(dtype).eps
     for key, value in expected.items():
         scale = max(1.0, float(value.abs().max()))
