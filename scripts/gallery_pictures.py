@@ -78,7 +78,7 @@ def _telling(parts: Parts, family: str) -> Part:
     """Return the mask of a mask, else what is added to scores, else the weights."""
     wanted = ["mask"] if family == "mask" else []
     # The scores of equal tokens are nearly the same all over the map.
-    wanted += ["bias"] if parts.contents == "none" else []
+    wanted += ["bias"] if parts.contents in ("none", "beside") else []
     found = [part for kind in wanted for part in parts.of(kind)]
     return [*found, *parts.of("weights")][0]
 

@@ -52,6 +52,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'? {listed}" if close else listed
 
 
+def no_program(found: object) -> str:
+    """Return what was found where a program belongs, and how it leads to one.
+
+    Args:
+        found: What was given.
+
+    Returns:
+        One line without a full stop.
+    """
+    if hasattr(found, "program"):
+        return f"{found!r}, whose program is its .program"
+    if isinstance(found, str):
+        return f"{found!r}; of a name of the catalogue, rg.catalogue.find(name).program is one"
+    return repr(found)
+
+
 def located(error: RegardError, place: str) -> RegardError:
     """Return the same kind of error with the place in front of its message.
 

@@ -7,6 +7,7 @@ import statistics
 import textwrap
 
 import pytest
+import torch
 
 import regard as rg
 from regard.catalogue import FAMILIES, VARIANTS, describe_family, search, search_absent
@@ -174,3 +175,44 @@ def test_name_of_an_absent_mechanism_is_answered_with_the_reason():
     one = ABSENT[0]
     with pytest.raises(rg.InputError, match=re.escape(f"not in the catalogue: {one.reason}")):
         rg.catalogue.find(one.name)
+    with pytest.raises(AttributeError, match=re.escape(f"not in the catalogue: {one.reason}")):
+        getattr(rg.catalogue, one.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("rope", "'rotary'?"), ("FoX", "'forgetting' or 'forget_gate_online'?"), ("ssmax", "'scal")],
+)
+def test_name_that_authors_use_is_answered_with_ours(name, ours):
+    with pytest.raises(rg.InputError, match=re.escape(f"no '{name}'; did you mean {ours}")):
+        rg.catalogue.find(name)
+
+
+def test_knob_without_its_name_is_an_error():
+    for one, knobs in (
+        (rg.catalogue.fixed, "stride=…, summary=…"),
+        (rg.catalogue.causal, "it has none"),
+    ):
+        with pytest.raises(rg.InputError) as error:
+            one(64)
+        assert str(error.value) == (
+            f"{one.name} takes its knobs by name: {knobs}; to compute with it, "
+            f"rg.attend(rg.catalogue.{one.name}.program, q, k, v)"
+        )
+
+
+def test_variant_where_a_program_belongs_is_an_error_that_leads_to_its_program(tmp_path):
+    one, q = rg.catalogue.causal, torch.zeros(1, 1, 2, 4)
+    for use in (
+        lambda: rg.attend(one, q, q, q),
+        lambda: rg.check(one),
+        lambda: rg.draw(one),
+        lambda: rg.explain(one, q.shape),
+        lambda: rg.guarantee_mass(one, q, 0.1),
+        lambda: rg.Mode("mode", decoder=one),
+        lambda: rg.nn.Attention(one, width=8, heads=2),
+        lambda: rg.save(one, tmp_path / "one.json"),
+        lambda: rg.to_flex(one),
+    ):
+        with pytest.raises(rg.InputError, match=r"causal>, whose program is its \.program$"):
+            use()

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_block_mask
 
 import regard as rg
 
@@ -254,6 +255,11 @@ def returns_a_number(b, h, q_idx, kv_idx):
         (returns_a_number, None, "score_mod 'returns_a_number' must take (score, b, h, q_idx,"),
         (None, returns_nothing, "mask_mod 'returns_nothing' must take (b, h, q_idx, kv_idx)"),
         ("relu", None, "score_mod must be a function, not 'relu'"),
+        (
+            create_block_mask(lambda b, h, i, j: i >= j, None, None, 128, 128, device="cpu"),
+            None,
+            "score_mod must be a function, not a BlockMask; give it as block_mask",
+        ),
     ],
 )
 def test_what_is_no_score_and_no_condition_is_refused(score_mod, mask_mod, message):

@@ -218,3 +218,10 @@ def test_rotary_angles_of_a_slice_and_of_a_base_that_depends_on_the_width():
 def test_traced_value_shows_its_kind_and_axes():
     assert repr(PAIR.i - PAIR.j) == "<traced int over (b, i, j)>"
     assert repr(rg.scalar("heat")) == "<traced float over (nothing)>"
+
+
+def test_builtin_sum_of_numbers_adds_no_zero():
+    assert sum([PAIR.i, PAIR.j]).node is (PAIR.i + PAIR.j).node
+    assert (0.0 + PAIR.i).node is not PAIR.i.node
+    seen = PAIR.j <= PAIR.i
+    assert (0 + seen).node is not seen.node

@@ -167,7 +167,8 @@ def test_a_mode_reads_as_text():
         ),
         (
             lambda: Assignment("encoder", "plain"),
-            "role 'encoder' needs a program, not 'plain'",
+            "role 'encoder' needs a program, not 'plain'; of a name of the catalogue, "
+            "rg.catalogue.find(name).program is one",
         ),
         (
             lambda: Mode("m", encoder=None),

@@ -255,7 +255,7 @@ def test_parameters_that_meet_no_row_have_the_width_said():
         (
             {"program": "plain"},
             "a layer runs a program, or ((first head, head after the last), program) pairs; "
-            "found 'plain'",
+            "found 'plain'; of a name of the catalogue, rg.catalogue.find(name).program is one",
         ),
     ],
 )

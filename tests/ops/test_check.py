@@ -102,7 +102,8 @@ INPUTS = [
     ),
     (
         dict(edges=torch.zeros(5, 7).long()),
-        "pair input 'edges' has shape (5, 7); expected (2 or 1, 4 or 1, 5, 7)",
+        "pair input 'edges' has shape (5, 7); expected (2 or 1, 4 or 1, 5, 7); "
+        "pass edges[None, None]",
     ),
     (
         dict(edges=torch.zeros(2, 2, 5, 7).long()),

@@ -58,6 +58,8 @@ def test_width_that_nothing_decides_is_told():
         "nothing decides how many channels parameter 'a' has; combine it with a row, "
         "or give a layer widths={'a': …}"
     )
+    with pytest.raises(InputError, match=r"; 'aa', whose width is given, is not read$"):
+        parameter_shapes(lost.root, 4, {"q": 8, "k": 8, "v": 8, "aa": 3})
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,23 @@ def test_title_says_how_the_weights_came_about():
     assert "for the q and k that are given" in shown
 
 
+def test_title_says_that_rows_beside_q_and_k_are_given():
+    @rg.program
+    def further(pair):
+        return rg.softmax(rg.dot(rg.query_vector("x"), rg.key_vector("y")))
+
+    rows = torch.eye(4).expand(1, 1, 4, 4)
+    assert "q = k = 0, the rest as given" in texts_of(rg.draw(further, 4, x=rows, y=rows))
+
+
+@pytest.mark.parametrize("found", [None, "alibi", rg.catalogue.alibi])
+def test_only_a_program_is_drawn(found):
+    with pytest.raises(
+        rg.InputError, match=r"^draw takes a program, which @rg\.program makes; found"
+    ):
+        rg.draw(found)
+
+
 def test_inputs_may_have_the_names_of_options():
     @rg.program
     def clashing(pair):

@@ -7,6 +7,7 @@ Leaves to others: the mechanisms, one family a file; what a variant is (`variant
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType, ModuleType
 
@@ -45,12 +46,7 @@ def find(name: str) -> Variant:
     """
     if name in VARIANTS:
         return VARIANTS[name]
-    for one in ABSENT:
-        if one.name == name:
-            raise InputError(
-                f"{one.title} ({one.source}) is not in the catalogue: {one.reason}\n  {one.link}"
-            )
-    raise InputError(f"the catalogue has no '{name}'; {suggest(name)}")
+    raise InputError(_why_not(name))
 
 
 def search(words: str) -> list[Variant]:
@@ -88,8 +84,11 @@ def suggest(words: str) -> str:
     Returns:
         One line without a full stop: the nearest names, and where all of them are.
     """
-    names = [*VARIANTS, *(one.name for one in ABSENT)]
-    near = difflib.get_close_matches("_".join(words.lower().split()), names, n=3, cutoff=0.65)
+    name, names = "_".join(words.lower().split()), [*VARIANTS, *(one.name for one in ABSENT)]
+    # What authors call theirs, as "RoPE", is a better hint than letters that happen to agree.
+    asked = set(words.lower().split())
+    called = [one.name for one in VARIANTS.values() if asked and asked <= _called(one)][:3]
+    near = called or difflib.get_close_matches(name, names, n=3, cutoff=0.65)
     meant = f"did you mean {' or '.join(repr(one) for one in near)}? " if near else ""
     return f"{meant}`regard catalogue` lists all"
 
@@ -106,6 +105,17 @@ def describe_family(family: str) -> str:
     return (_MODULES[family].__doc__ or "").partition("\n")[0]
 
 
+def _why_not(name: str) -> str:
+    for one in ABSENT:
+        if one.name == name:
+            return f"{one.title} ({one.source}) is not in the catalogue: {one.reason}\n  {one.link}"
+    return f"the catalogue has no '{name}'; {suggest(name)}"
+
+
+def _called(one: Variant) -> set[str]:
+    return set(re.findall(r"[\w-]+", f"{one.title} {one.source}".lower()))
+
+
 def _speaks(text: str, words: str) -> bool:
     text = text.lower()
     return all(word in text for word in words.lower().split())
@@ -118,7 +128,7 @@ def _text(one: Variant) -> str:
 def __getattr__(name: str) -> Variant:
     """Return the variant of that name."""
     if name not in VARIANTS:
-        raise AttributeError(f"the catalogue has no '{name}'; {suggest(name)}")
+        raise AttributeError(_why_not(name))
     return VARIANTS[name]
 
 

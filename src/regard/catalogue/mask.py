@@ -355,9 +355,10 @@ def top_k(pair, *, kept=32):
 def block_choice(pair, *, block=512):
     """See, of the tokens before, the own block and the blocks chosen for the query.
 
-    For long contexts in trained models: choose the top few blocks by the query's product with their
-    mean keys, as `chosen` (heads, queries, blocks). The choice is the caller's and has no gradient;
-    with a choice for each query, blocks of pairs are skipped only where neighbours agree.
+    For long contexts: choose the top few blocks by the query's product with their mean keys, as
+    `chosen` (heads, queries, blocks). A model trained with full attention has to be trained on with
+    it. The choice is the caller's and has no gradient; with a choice for each query, blocks of
+    pairs are skipped only where neighbours agree.
     """
     column = pair.j // block
     chosen = rg.table("chosen", per=("head", "rows", "rows"))[pair.i, column]

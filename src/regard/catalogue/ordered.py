@@ -134,7 +134,7 @@ def multi_token(pair, *, width=64, queries=6, keys=11):
     """
     recent, near = rg.query_vector("recent_q"), rg.key_vector("near_k")
     kernel = rg.parameter("kernel", per=("head", queries, keys), init=rg.init.normal(0.02))
-    score = 0.0
+    score = 0
     for b in range(keys):
         row = sum(kernel[a, b] * recent[a * width : (a + 1) * width] for a in range(queries))
         product = rg.dot(row, near[b * width : (b + 1) * width])

@@ -116,7 +116,7 @@ def tupe(pair):
 
 
 @variant("Disentangled attention (DeBERTa)", "He et al. 2020", "2006.03654", _RELATIVE)
-def deberta(pair, *, span=256):
+def deberta(pair, *, span=512):
     """Score content with content, content with distance, and distance with content.
 
     Strong in encoders for understanding, where what a word looks for depends on how far it looks.

@@ -73,18 +73,25 @@ class Variant:
         """The program, with the knobs as published."""
         return program(self.fn, contracts=self.contracts)
 
-    def __call__(self, **knobs: Any) -> AttentionProgram:
+    def __call__(self, *unnamed: Any, **knobs: Any) -> AttentionProgram:
         """Return the program with other knobs.
 
         Args:
+            *unnamed: None: knobs are given by name.
             **knobs: Other values for some of `knobs`.
 
         Returns:
             The program. What it promises is not carried over, as knobs decide that.
 
         Raises:
-            InputError: If it has no such knob.
+            InputError: If it has no such knob, or one is given without its name.
         """
+        if unnamed:
+            named = ", ".join(f"{name}=…" for name in self.knobs) if self.knobs else "it has none"
+            raise InputError(
+                f"{self.name} takes its knobs by name: {named}; to compute with it, "
+                f"rg.attend(rg.catalogue.{self.name}.program, q, k, v)"
+            )
         for one in knobs:
             if one not in self.knobs:
                 has = nearest(one, self.knobs) if self.knobs else "it has none"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from regard.errors import InputError, UnsupportedError, nearest
+from regard.errors import InputError, UnsupportedError, nearest, no_program
 from regard.flex.in_torch import Lines, function_of, made_of
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram, Leaf
@@ -95,7 +95,9 @@ def to_flex(
 
 def _softmax_of(program: AttentionProgram) -> n.Softmax:
     if not isinstance(program, AttentionProgram):
-        raise InputError(f"to_flex takes a program, which @rg.program makes; found {program!r}")
+        raise InputError(
+            f"to_flex takes a program, which @rg.program makes; found {no_program(program)}"
+        )
     root, term = program.root, program.root.weights
     if not isinstance(term, n.Softmax):
         what = "combined weights" if not isinstance(term, n.Term) else type(term).__name__.lower()

@@ -111,7 +111,9 @@ def _score(origin: Origin) -> Traced:
 
 def _run(function: ScoreMod, what: str, args: tuple[Traced, ...]) -> Any:
     if not callable(function):
-        raise ProgramError(f"{what} must be a function, not {function!r}")
+        found = repr(function) if isinstance(function, str) else f"a {type(function).__name__}"
+        hint = "; give it as block_mask" if hasattr(function, "mask_mod") else ""
+        raise ProgramError(f"{what} must be a function, not {found}{hint}")
     try:
         inspect.signature(function).bind(*args)
     except TypeError as problem:

@@ -154,6 +154,9 @@ class Expr:
         return call("add", self, other)
 
     def __radd__(self, other):
+        # Where Python's sum starts; of conditions it makes a number.
+        if type(other) is int and other == 0 and type_of(self.node).kind != "bool":
+            return self
         return call("add", other, self)
 
     def __sub__(self, other):

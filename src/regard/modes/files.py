@@ -5,7 +5,7 @@ Leaves to others: the form of a program's file (`ir`) and of a mode's (`mode`).
 
 import os
 
-from regard.errors import FileError, InputError
+from regard.errors import FileError, InputError, no_program
 from regard.ir import files, json_file
 from regard.ir.program import AttentionProgram, program_of_file
 from regard.modes.mode import Mode, save_mode
@@ -27,7 +27,7 @@ def save(what: AttentionProgram | Mode, path: str | os.PathLike) -> None:
     elif isinstance(what, AttentionProgram):
         files.save(what, path)
     else:
-        raise InputError(f"rg.save writes a program or a mode, not {what!r}")
+        raise InputError(f"rg.save writes a program or a mode, not {no_program(what)}")
 
 
 def load(path: str | os.PathLike) -> AttentionProgram | Mode:

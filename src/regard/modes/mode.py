@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regard.errors import FileError, InputError, nearest
+from regard.errors import FileError, InputError, nearest, no_program
 from regard.ir import json_file
 from regard.ir.files import read_json, write_text
 from regard.ir.json_fields import check_keys, read_int, read_name, read_text
@@ -45,7 +45,7 @@ class Assignment:
         if self.role not in ROLES:
             raise InputError(f"'{self.role}' is no role of attention; {nearest(self.role, ROLES)}")
         if not isinstance(self.program, AttentionProgram):
-            raise InputError(f"role '{self.role}' needs a program, not {self.program!r}")
+            raise InputError(f"role '{self.role}' needs a program, not {no_program(self.program)}")
         for name in ("layers", "heads"):
             span = getattr(self, name)
             if not _is_span(span):

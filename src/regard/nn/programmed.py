@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from regard.errors import InputError
+from regard.errors import InputError, no_program
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
 from regard.ops.attend import attend
@@ -290,7 +290,7 @@ def _groups(
     if not groups or not all(isinstance(one, AttentionProgram) for _, one in groups):
         raise InputError(
             "a layer runs a program, or ((first head, head after the last), program) pairs; "
-            f"found {program!r}"
+            f"found {no_program(program)}"
         )
     return groups
 

@@ -245,9 +245,11 @@ def _check_input(
                 or not _broadcasts(shape, (b, h, rows, keys))
                 or shape[2:] != (rows, keys)
             ):
+                batch, heads = ("1" if size == 1 else f"{size} or 1" for size in (b, h))
+                hint = f"; pass {name}[None, None]" if shape == (rows, keys) else ""
                 raise InputError(
                     f"pair input '{name}' has shape {shape}; "
-                    f"expected ({b} or 1, {h} or 1, {rows}, {keys})"
+                    f"expected ({batch}, {heads}, {rows}, {keys}){hint}"
                 )
 
 

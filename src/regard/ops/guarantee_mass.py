@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from regard.errors import InputError, ProgramError
+from regard.errors import InputError, ProgramError, no_program
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
 from regard.ir.types import type_of
@@ -89,7 +89,7 @@ def guarantee_mass(
     """
     if not isinstance(program, AttentionProgram):
         raise InputError(
-            f"guarantee_mass takes a program, which @rg.program makes; found {program!r}"
+            f"guarantee_mass takes a program, which @rg.program makes; found {no_program(program)}"
         )
     if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 1:
         raise InputError(f"eps={eps!r} must be a number above 0 and below 1")

@@ -126,10 +126,17 @@ def parameter_shapes(
         if None in shape:
             raise InputError(
                 f"nothing decides how many channels parameter '{name}' has; combine it with a row, "
-                f"or give a layer widths={{'{name}': …}}"
+                f"or give a layer widths={{'{name}': …}}{_not_read(root, known)}"
             )
         shapes[name] = tuple(size for size in shape if size is not None)
     return shapes
+
+
+def _not_read(root: n.Output, known: dict[str, int]) -> str:
+    """Name a width that is given for nothing, probably misspelt."""
+    read = {x.name for x in n.walk(root) if isinstance(x, n.Vector | n.Array)}
+    lost = sorted(known.keys() - {"q", "k", "v", *read})
+    return f"; '{lost[0]}', whose width is given, is not read" if lost else ""
 
 
 def alibi_slopes(heads: int) -> list[float]:

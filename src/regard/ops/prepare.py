@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regard.errors import InputError
+from regard.errors import InputError, no_program
 from regard.ir.bound import Bound
 from regard.ir.program import AttentionProgram
 from regard.ir.verify import CALL_OPTIONS
@@ -36,7 +36,9 @@ def check_options(program: Any, options: Options) -> None:
     if not (seed is None or isinstance(seed, int) or hasattr(seed, "__index__")):
         raise InputError(f"seed must be a whole number, or None to draw nothing; found {seed!r}")
     if not isinstance(program, AttentionProgram):
-        raise InputError(f"attend runs a program, which @rg.program makes; found {program!r}")
+        raise InputError(
+            f"attend runs a program, which @rg.program makes; found {no_program(program)}"
+        )
 
 
 def prepare(

@@ -4,7 +4,7 @@ Each is the dense weights of a small program made from the given one, so any bac
 Leaves to others: imagined inputs (`imagine`), drawing (`picture`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,9 @@ class Parts:
     """All pictures of a program.
 
     Attributes:
-        contents: What q and k hold: "none" (zeros, so position alone speaks), "alike" (every token
-            the same), "random", or "given" by the user.
+        contents: What q and k hold: "none" (zeros, so position alone speaks), "beside" (zeros, and
+            the user gives other rows or numbers of pairs), "alike" (every token the same),
+            "random", or "given" by the user.
         parts: In the order of drawing.
         notes: What had to be imagined, in words.
     """
@@ -101,10 +102,18 @@ def find_parts(
     for contents in ("none", "alike"):
         found[contents] = parts = _Measure(program.root, scene, contents).parts()
         if _is_finite(parts) and _varies_within_rows(*parts.of("weights")):
-            return parts
+            return _told_apart(parts, program, given)
     if found["none"].of("mask") and _is_finite(found["none"]):
-        return found["none"]
+        return _told_apart(found["none"], program, given)
     return _drawable(_Measure(program.root, scene, "random").parts())
+
+
+def _told_apart(parts: Parts, program: AttentionProgram, given: dict[str, Any]) -> Parts:
+    """Say that more than position speaks, if rows or numbers of pairs are given."""
+    rows = [leaf for leaf in program.inputs if not isinstance(leaf, n.Array | n.Scalar)]
+    if parts.contents == "none" and any(leaf.name in given for leaf in rows):
+        return replace(parts, contents="beside")
+    return parts
 
 
 def _drawable(parts: Parts) -> Parts:

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from regard.errors import InputError
+from regard.errors import InputError, no_program
 from regard.ir.program import AttentionProgram
 from regard.view import style
 from regard.view.fonts import wrap_words
@@ -33,10 +33,15 @@ _HEAD_TITLE, _BETWEEN = 0.16, 0.08
 _PER_ROW, _SINGLES = 8, 3
 _LINE = 0.14
 
-_BIAS = {"none": "Bias", "alike": "Score of equal tokens"}
-_BIAS_NOTE = {"none": "added to what q and k say", "alike": "all q and k are 1"}
+_BIAS = {"none": "Bias", "beside": "Bias", "alike": "Score of equal tokens"}
+_BIAS_NOTE = {
+    "none": "added to what q and k say",
+    "beside": "added to what q and k say",
+    "alike": "all q and k are 1",
+}
 _WEIGHTS_NOTE = {
     "none": "from position alone: q = k = 0",
+    "beside": "q = k = 0, the rest as given",
     "alike": "every token alike: all q and k are 1",
     "random": "for one random q and k",
     "given": "for the q and k that are given",
@@ -104,9 +109,14 @@ def draw(
         The figure; `figure.savefig(path)` writes it.
 
     Raises:
-        InputError: If a size is not positive, or an input is unknown or does not fit.
+        InputError: If it is no program, a size is not positive, or an input is unknown or does
+            not fit.
         FileError: If the picture cannot be written.
     """
+    if not isinstance(program, AttentionProgram):
+        raise InputError(
+            f"draw takes a program, which @rg.program makes; found {no_program(program)}"
+        )
     given = {**(inputs or {}), **named_inputs}
     sizes = {
         "queries": queries,

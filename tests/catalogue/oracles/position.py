@@ -79,7 +79,7 @@ def tupe(q, k, v, q_position, k_position, reset_from, reset_to):
     return softmax(q @ k.mT / root + place) @ v
 
 
-def deberta(q, k, v, to_key, to_query, span=256):
+def deberta(q, k, v, to_key, to_query, span=512):
     """He et al. 2020, equations 3 and 4: content to content, to position, and from position."""
     k, v = heads(q, k, v)
     delta = torch.clamp(_distance(q, k) + span, 0, 2 * span - 1)  # (N, M): δ(i, j)

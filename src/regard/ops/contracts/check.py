@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from regard.errors import InputError, ProgramError, nearest
+from regard.errors import InputError, ProgramError, nearest, no_program
 from regard.ir import nodes as n
 from regard.ir import program as programs
 from regard.ir.contracts import MEANINGS, Contract, parse_contract, parse_declared
@@ -132,7 +132,9 @@ def check(program: AttentionProgram, contracts: Sequence[str] | None = None) -> 
         InputError: If it is no program, or what is asked for is no contract.
     """
     if not isinstance(program, AttentionProgram):
-        raise InputError(f"check takes a program, which @rg.program makes; found {program!r}")
+        raise InputError(
+            f"check takes a program, which @rg.program makes; found {no_program(program)}"
+        )
     if isinstance(contracts, str):
         raise InputError(f'contracts takes a list of names, e.g. ["causal"]; found {contracts!r}')
     declared = [parse_declared(text) for text in program.contracts]
