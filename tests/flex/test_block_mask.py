@@ -182,3 +182,27 @@ def test_a_mask_met_in_inference_serves_training():
     output = rg.flex_attention(q, k, v, None, block_mask)
     assert torch.equal(first, output)
     gradients(output, [q, k, v])
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("made", [False, True])
+def test_changed_numbers_are_seen_beside_blocks_that_stay(inference, made):
+    with torch.inference_mode(inference):
+        document = torch.arange(18) // 6
+
+        def mask_mod(b, h, q_idx, kv_idx):
+            held = document + 1 if made else document
+            return held[q_idx] == held[kv_idx]
+
+        q, k, v = rows()
+        block_mask = create_block_mask(mask_mod, None, None, 18, 18, device="cpu", BLOCK_SIZE=6)
+        inside = torch.block_diag(*[torch.ones(6, 6)] * 3).bool()
+        for number in range(5):
+            # Full blocks are not asked, and blocks that are not listed are hidden.
+            seen = lambda b, h, i, j: inside[i, j]  # noqa: E731
+            wanted = flex_eager(q, k, v, None, seen)[0]
+            assert_same([rg.flex_attention(q, k, v, None, block_mask)], [wanted])
+            if number % 2:
+                document = torch.randint(0, 3, (18,))
+            else:
+                document.copy_(torch.randint(0, 3, (18,)))

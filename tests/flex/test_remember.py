@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import math
 import weakref
 
 import pytest
@@ -218,6 +219,109 @@ def test_a_program_that_depends_on_numbers_of_a_tensor_is_traced_at_every_call(t
         found = rg.flex_attention(q, k, v, chosen)
         assert_same([found], [flex_eager(q, k, v, scale=(2 if number > 3 else 1) / 8**0.5)[0]])
     assert len(traced) == 4
+
+
+NUMBERS = torch.tensor([1.0, 0.0, 2.0, 0.0, 0.0, 0.0])
+COUNTS = torch.tensor([1, 2, 3])
+
+
+class Marked(float):
+    """A number that holds another one."""
+
+
+MARKED = Marked(2.0)
+
+
+def helper(x):
+    return x * helper.factor
+
+
+def reads_an_attribute(score, b, h, q_idx, kv_idx):
+    return helper(score)
+
+
+def reads_a_tensors_attribute(score, b, h, q_idx, kv_idx):
+    return score * NUMBERS.factor
+
+
+def reads_a_numbers_attribute(score, b, h, q_idx, kv_idx):
+    return score * MARKED.factor
+
+
+def imports(score, b, h, q_idx, kv_idx):
+    from tests.flex.test_remember import helper as held
+
+    return score * held.factor
+
+
+def looks_up_by_name(score, b, h, q_idx, kv_idx):
+    return score * globals()["helper"].factor
+
+
+@pytest.mark.parametrize(
+    ("mod", "held"),
+    [
+        (reads_an_attribute, helper),
+        (reads_a_tensors_attribute, NUMBERS),
+        (reads_a_numbers_attribute, MARKED),
+        (imports, helper),
+        (looks_up_by_name, helper),
+    ],
+)
+def test_what_is_read_past_closure_and_globals_is_seen(mod, held):
+    q, k, v = rows()
+    for factor in (1.0, 3.0, 1.0):
+        held.factor = factor
+        check(mod, q, k, v)
+
+
+SHAPED = {
+    "nonzero": lambda: torch.nonzero(NUMBERS).shape[0],
+    "conditions": lambda: NUMBERS[NUMBERS > 0].numel(),
+    "masked_select": lambda: NUMBERS.masked_select(NUMBERS > 0).numel(),
+    "unique": lambda: torch.unique(NUMBERS).numel(),
+    "repeated": lambda: torch.repeat_interleave(COUNTS, COUNTS).numel(),
+    "bincount": lambda: torch.bincount(COUNTS).numel(),
+    "arange": lambda: torch.arange(COUNTS[0]).numel(),
+    "slice": lambda: NUMBERS[: COUNTS[1]].numel(),
+    "text": lambda: float(f"{NUMBERS[0]:.3f}"),
+    "trained": lambda: 2 if NUMBERS.requires_grad else 3,
+    "setting": lambda: 2 if torch.is_grad_enabled() else 3,
+}
+
+
+@pytest.mark.parametrize("ask", list(SHAPED.values()), ids=list(SHAPED))
+def test_what_a_tensor_tells_beside_its_shape_is_seen(ask):
+    mod = lambda score, b, h, i, j: score * ask()  # noqa: E731
+    q, k, v = rows()
+    before = NUMBERS.clone(), COUNTS.clone()
+    try:
+        check(mod, q, k, v)
+        NUMBERS.copy_(torch.tensor([5.0, 3.0, 4.0, 1.0, 0.0, 2.0]))
+        COUNTS.add_(1)
+        NUMBERS.requires_grad_()
+        with torch.no_grad():
+            check(mod, q, k, v)
+    finally:
+        NUMBERS.requires_grad_(False).copy_(before[0])
+        COUNTS.copy_(before[1])
+
+
+def test_functions_that_ask_for_shapes_are_traced_once(traced):
+    def mod(score, b, h, q_idx, kv_idx):
+        found = TABLE.to(score.dtype).cumsum(0) / TABLE.shape[0] + TABLE.size(0) + len(TABLE)
+        return score + found.reshape(2, -1).flatten()[h] * TABLE.dim()
+
+    for _ in range(3):
+        check(mod, *rows())
+    assert len(traced) == 1
+
+
+def test_zeros_of_both_signs_are_two_numbers(traced):
+    for zero in (0.0, -0.0):
+        mod = lambda score, b, h, i, j, zero=zero: score * math.copysign(1.0, zero)  # noqa: E731
+        check(mod, *rows())
+    assert len(traced) == 2
 
 
 def test_other_lengths_cut_other_parts_of_what_is_held(traced):

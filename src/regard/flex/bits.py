@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from regard.flex.elementwise import Number, fused, lifted, number
+from regard.flex.elementwise import NARROW, Number, fused, lifted, number
 from regard.flex.traced import Traced, between
 from regard.ir import nodes as n
 from regard.lang.trace import fail
@@ -22,9 +22,11 @@ def bit_and(first: Number, second: Number) -> Traced:
     x, y = _whole(first), _whole(second)
     for value, mask in ((x, y), (y, x)):
         written = _written(mask)
-        if written is not None and written >= 0:
+        if written is not None and (written >= 0 or value.whole.bits is not None):
             return _masked(value, written)
-    shared = _bits(x) & _bits(y)
+    # A number that is not negative shares no other bits than its own, also with a negative one.
+    known = [bits for value in (x, y) if (bits := _known_bits(value)) is not None]
+    shared = min(known) if len(known) == 1 else _bits(x) & _bits(y)
     return _assembled(
         (fused("mul", _run(x, place, 1), _run(y, place, 1)), place) for place, _ in _runs(shared, 1)
     )
@@ -62,6 +64,8 @@ def shift_left(value: Number, steps: Number) -> Traced:
         power = fused("pow", 2.0, steps)
         return Traced(fused("floor", fused("mul", x, power)).node, x.dtype)
     moved = fused("mul", x, 1 << count)
+    if x.dtype in NARROW:
+        return moved
     known = None if bits is None else bits << count
     high = None if x.whole.high is None else x.whole.high << count
     return Traced(moved.node, x.dtype, between(moved.whole.low, high, known))
@@ -92,16 +96,21 @@ def _written(value: Traced) -> int | None:
 
 def _bits(value: Traced) -> int:
     """Return which bits may be set, or fail if there is no telling."""
-    bits = value.whole.bits
-    if bits is None and value.whole.low is not None and value.whole.low >= 0:
-        # Positions and indices: torch's own are int32 in its kernels.
-        bits = (1 << (_MOST_BITS - 1)) - 1
-    if bits is None or bits.bit_length() > _MOST_BITS:
+    bits = _known_bits(value)
+    if bits is None:
         fail(
             "| ^ and & between whole numbers that may be negative\n"
             "mask one of them first, e.g. (x & 0xFFFF) | y"
         )
     return bits
+
+
+def _known_bits(value: Traced) -> int | None:
+    bits = value.whole.bits
+    if bits is None and value.whole.low is not None and value.whole.low >= 0:
+        # Positions and indices: torch's own are int32 in its kernels.
+        bits = (1 << (_MOST_BITS - 1)) - 1
+    return None if bits is None or bits.bit_length() > _MOST_BITS else bits
 
 
 def _masked(value: Traced, mask: int) -> Traced:

@@ -3,8 +3,8 @@
 Leaves to others: what blocks mean (`blocks`), tracing its mask_mod (`remember`).
 """
 
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
@@ -17,8 +17,19 @@ from regard.ir import nodes as n
 from regard.ops.bind import Options
 from regard.ops.prepare import prepare
 
-# What is known of a BlockMask: for what, and its blocks if they may say more than its mask_mod.
-_known: WeakKeyDictionary[Any, tuple[tuple, BlockTable | None]] = WeakKeyDictionary()
+# Up to so many numbers of a tensor are copied, so that later ones can be compared with them.
+_MOST_COPIED = 1 << 20
+
+
+class _Known(NamedTuple):
+    """What is known of a BlockMask: for what, and its blocks if they say more than its mask_mod."""
+
+    asked: tuple
+    numbers: list["_Numbers"]
+    table: BlockTable | None
+
+
+_known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
 
 
 def check_block_mask(block_mask: Any, query: Tensor, key: Tensor) -> None:
@@ -82,22 +93,42 @@ def table_of(
     if is_endless(block_mask):
         return None
     found = find_program(None, block_mask.mask_mod, origin)
-    listed = (block_mask.kv_num_blocks, block_mask.kv_indices, block_mask.full_kv_num_blocks)
-    state = (
-        found.program,
-        origin.sizes,
-        tuple(map(_version, (*listed, block_mask.full_kv_indices, *found.inputs.values()))),
-    )
-    if block_mask not in _known or _known[block_mask][0] != state:
-        _known[block_mask] = state, _checked_table(block_mask, found, (query, key, value))
-    return _known[block_mask][1]
+    listed = [block_mask.kv_num_blocks, block_mask.kv_indices]
+    full = [block_mask.full_kv_num_blocks, block_mask.full_kv_indices]
+    listed += [tensor for tensor in full if tensor is not None]
+    asked, tensors = (found.program, origin.sizes, len(listed)), [*listed, *found.inputs.values()]
+    known = _known.get(block_mask)
+    same = known is not None and known.asked == asked
+    if known is None or not (same and all(map(_Numbers.are_those_of, known.numbers, tensors))):
+        table = _checked_table(block_mask, found, (query, key, value))
+        known = _known[block_mask] = _Known(asked, list(map(_Numbers, tensors)), table)
+    return known.table
 
 
-def _version(tensor: Tensor | None) -> tuple | None:
-    """Return what changes when a tensor is written to."""
-    if tensor is None or tensor.is_inference():
-        return None
-    return tensor.data_ptr(), tensor._version
+class _Numbers:
+    """What a tensor held when it was looked at.
+
+    Args:
+        tensor: The tensor.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self._version = ref(tensor), _version(tensor)
+        few = tensor.device.type == "cpu" and tensor.numel() <= _MOST_COPIED
+        self._copy = tensor.detach().clone() if few else None
+
+    def are_those_of(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is known to hold the same."""
+        if self._copy is not None:
+            # An address comes back with other numbers, and not all that writes is counted.
+            alike = (tensor.dtype, tensor.device) == (self._copy.dtype, self._copy.device)
+            return alike and torch.equal(tensor, self._copy)
+        version = _version(tensor)
+        return version is not None and self._tensor() is tensor and self._version == version
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
 
 
 def _checked_table(

@@ -83,7 +83,28 @@ def fused(op: str, *args: Number) -> Traced:
         node = folded(node)
         known = _KNOWN.get(op)
         whole = known(*(value.whole for value in values)) if known else None
+        if op in _GROWING:
+            return _wrapped(Traced(node, dtype, whole))
     return Traced(node, dtype, whole)
+
+
+# What may leave the range of its arguments' dtype.
+_GROWING = ("add", "sub", "mul", "neg", "abs")
+NARROW = (torch.int16, torch.int8, torch.uint8)
+
+
+def _wrapped(value: Traced) -> Traced:
+    """Return a narrow whole number as torch keeps it: beyond its dtype's range it starts again."""
+    if value.dtype not in NARROW:
+        return value
+    range_of = torch.iinfo(value.dtype)
+    low, high = value.whole.low, value.whole.high
+    if low is not None and low >= range_of.min and high is not None and high <= range_of.max:
+        return value
+    span, least = build(n.Const, 1 << range_of.bits), build(n.Const, range_of.min)
+    lifted_up = build(n.Call, "sub", (value.node, least))
+    node = build(n.Call, "add", (build(n.Call, "mod", (lifted_up, span)), least))
+    return Traced(node, value.dtype, between(range_of.min, range_of.max))
 
 
 def folded(node: n.Node) -> n.Node:
@@ -181,7 +202,7 @@ def as_dtype(value: Number, dtype: torch.dtype) -> Traced:
         return Traced(build(n.Call, "mul", (given.node, build(n.Const, 1.0))), dtype)
     if not dtype.is_floating_point and given.is_floating:
         return Traced(truncated(given).node, dtype)
-    return Traced(given.node, dtype, given.whole)
+    return _wrapped(Traced(given.node, dtype, given.whole))
 
 
 def _of_kind(dtype: torch.dtype) -> type:

@@ -73,10 +73,10 @@ def _by_operator(op: str, *names: str) -> None:
 
 
 for _op, _names in {
-    "mul": "mul multiply", "floordiv": "floor_divide", "mod": "remainder", "neg": "neg negative",
+    "floordiv": "floor_divide", "mod": "remainder", "neg": "neg negative",
     "abs": "abs absolute", "sign": "sign sgn", "exp": "exp", "log": "log", "sqrt": "sqrt",
     "tanh": "tanh", "sigmoid": "sigmoid expit", "relu": "relu", "erf": "erf", "cos": "cos",
-    "sin": "sin", "min": "minimum fmin", "max": "maximum fmax",
+    "sin": "sin",
 }.items():  # fmt: skip
     _by_operator(_op, *_names.split())
 for _op, _names in {
@@ -99,6 +99,17 @@ def _bitwise(name: str, logic: Callable[..., Traced] | None) -> None:
     offered(name)(apply)
 
 
+def _of_conditions(op: str, logic: Callable[..., Traced], *names: str) -> None:
+    def apply(x: Any, y: Any) -> Traced:
+        # Of truth values alone torch makes truth values.
+        return logic(x, y) if joined(x, y) == torch.bool else fused(op, x, y)
+
+    offered(*names)(apply)
+
+
+_of_conditions("mul", both, "mul", "multiply")
+_of_conditions("min", both, "minimum", "fmin")
+_of_conditions("max", either, "maximum", "fmax")
 for _name, _choice in {
     "bitwise_and": both, "bitwise_or": either, "bitwise_xor": differ, "bitwise_not": opposite,
     "bitwise_left_shift": None, "bitwise_right_shift": None,
@@ -108,6 +119,8 @@ for _name, _choice in {
 
 @offered("add")
 def _add(x: Any, y: Any, alpha: Any = 1) -> Traced:
+    if joined(x, y) == torch.bool:
+        return either(x, y)
     return fused("add", x, y if alpha == 1 else fused("mul", y, alpha))
 
 

@@ -7,9 +7,10 @@ and remembered. Leaves to others: the functions (`functions`, `activations`, `sh
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from regard.flex import activations, shapes
 from regard.flex.captured import CURRENT
@@ -35,11 +36,15 @@ _RANDOM = (
     "rand_like", "randn_like", "randint_like", "exponential_", "uniform_", "normal_", "bernoulli_",
     "random_",
 )  # fmt: skip
-# What asks for a number of a captured tensor, so that the program would depend on its data.
-_READS_DATA = (
-    "item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "equal",
-    "allclose", "is_nonzero", "__contains__", "__array__", "nonzero", "unique",
+# What is asked of a captured tensor and follows from its shape, dtype and device; all else that
+# is no tensor, such as item(), makes the program depend on what changes.
+_FROM_SHAPE = (
+    "shape", "size", "dim", "ndim", "ndimension", "numel", "nelement", "__len__", "dtype", "device",
+    "is_floating_point", "is_complex", "element_size", "itemsize", "nbytes", "is_cuda", "is_cpu",
+    "get_device", "layout", "is_sparse", "is_nested", "is_tensor", "result_type",
 )  # fmt: skip
+# What keeps a shape, and cannot be tried on tensors without numbers.
+_MOVES = ("to", "cpu", "cuda")
 # Namespaces of operators that torch itself offers; approx::tanh is the tanh that the examples of
 # FlexAttention compute by a processor's instruction, and torch's tanh elsewhere.
 _NAMESPACES = ("aten", "prims", "approx")
@@ -140,8 +145,28 @@ def _computed(
             tracing.written[id(made)] = as_dtype(constant(made.item()), made.dtype)
         else:
             tracing.replay(function, args, kwargs, made)
-    elif name in _READS_DATA:
-        tracing.repeatable = False
-    elif any(isinstance(part, Tensor) for part in tree_leaves(made)):
+        if tensors and name not in _MOVES and _is_shaped_by_numbers(function, args, kwargs, made):
+            tracing.repeatable = False
+    elif tensors and _asked(function, name) not in _FROM_SHAPE:
         tracing.repeatable = False
     return made
+
+
+def _asked(function: Callable[..., Any], name: str) -> str:
+    """Return the name of a method or, for a property, of that."""
+    return getattr(function.__self__, "__name__", "") if name == "__get__" else name  # type: ignore[attr-defined]
+
+
+def _is_shaped_by_numbers(
+    function: Callable[..., Any], args: tuple, kwargs: dict, made: Tensor
+) -> bool:
+    """Return whether other numbers might give a tensor of another shape, as nonzero() does."""
+
+    def without_numbers(tensor: Tensor) -> Tensor:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+    try:
+        given, named = tree_map_only(Tensor, without_numbers, (args, kwargs))
+        return function(*given, **named).shape != made.shape
+    except Exception:  # Whatever torch says, there is no telling.
+        return True

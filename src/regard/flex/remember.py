@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from threading import Lock
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from regard.flex.blocks import BlockTable
@@ -69,7 +70,9 @@ def find_program(
         captured.names.append("blocks")
     key = None
     if None not in functions:
-        key = (functions, origin, None if table is None else table.key)
+        # Settings of torch that dtypes of numbers follow, and that a function may ask for.
+        settings = torch.get_default_dtype(), torch.is_grad_enabled()
+        key = (functions, origin, None if table is None else table.key, settings)
         with _lock:
             if key in _kept:
                 _kept.move_to_end(key)
