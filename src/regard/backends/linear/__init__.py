@@ -61,8 +61,8 @@ class LinearBackend:
         Returns:
             The output, and what `backward` needs: the states before each part.
         """
-        output, memories = run_forward(kernel, bound)
-        return {"output": output}, pack(memories) if kernel.wanted else {}
+        output, memories, sums = run_forward(kernel, bound)
+        return {"output": output}, pack(memories, sums) if kernel.wanted else {}
 
     def backward(
         self, kernel: Kernel, bound: Bound, saved: dict[str, Tensor], grads: dict[str, Tensor]

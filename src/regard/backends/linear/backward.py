@@ -10,7 +10,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regard.backends.linear.forward import causal_tiles, key_tiles, query_tiles, unpack
+from regard.backends.linear.forward import (
+    causal_tiles,
+    key_tiles,
+    query_tiles,
+    unpack,
+    unpack_sums,
+)
 from regard.backends.linear.kernel import (
     Kernel,
     Memory,
@@ -157,7 +163,8 @@ def _of_causal(found: _Gradients, saved: dict[str, Tensor], grad: Tensor) -> Non
     for number in reversed(range(len(tiles))):
         tile, part = tiles[number], found.part(tiles[number])
         before, states = _recorded(unpack(saved, number))
-        output, after = attend_causally(found.kernel, part, before)
+        known = unpack_sums(saved, number)
+        output, after, _ = attend_causally(found.kernel, part, before, known)
         results, received = [output], [grad[:, :, tile.i0 : tile.i1]]
         # Nothing reads what the last part leaves behind.
         if carried:

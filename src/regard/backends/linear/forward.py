@@ -17,12 +17,12 @@ from regard.backends.linear.kernel import (
     remember_keys,
 )
 from regard.backends.linear.rows import Part, refuse_infinite
-from regard.backends.linear.sums import CHUNK, State
+from regard.backends.linear.sums import CHUNK, Known, State, Sums, is_compiled
 from regard.backends.values.layout import Tile
 from regard.ir.bound import Bound
 
 # Numbers of a part's rows of one kind, and its fewest rows: each part keeps a state for backward.
-_NUMBERS, _FEWEST = 1 << 18, 4 * CHUNK
+_NUMBERS, _FEWEST = 1 << 19, 4 * CHUNK
 
 
 def part_size(bound: Bound) -> int:
@@ -96,7 +96,7 @@ def checked_part(kernel: Kernel, bound: Bound, tile: Tile) -> Part:
     return part
 
 
-def run_forward(kernel: Kernel, bound: Bound) -> tuple[Tensor, list[Memory]]:
+def run_forward(kernel: Kernel, bound: Bound) -> tuple[Tensor, list[Memory], list[list[Sums]]]:
     """Run a call.
 
     Args:
@@ -104,8 +104,8 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[Tensor, list[Memory]]:
         bound: The call.
 
     Returns:
-        The output (B, H, N, E); and the memory before each part, or, if the program is not causal,
-        that of all keys.
+        The output (B, H, N, E); the memory before each part, or, if the program is not causal, that
+        of all keys; and each part's sums where a gradient needs not compute them again.
 
     Raises:
         Declined: If the call's numbers cannot be carried by a state.
@@ -116,16 +116,24 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[Tensor, list[Memory]]:
     if bound.queries:
         whole = whole.new_empty((*whole.shape[:2], bound.queries, whole.shape[3]))
     if kernel.program.causal:
-        for tile, output, after in _causal_parts(kernel, bound, memory):
+        found = []
+        for tile, output, after, sums in _causal_parts(kernel, bound, memory):
             whole[:, :, tile.i0 : tile.i1] = output
             memories.append(after)
-        return whole, memories[:-1]
+            if kernel.wanted and _compiled(bound, memory):
+                found.append(sums)
+        return whole, memories[:-1], found
     for tile in key_tiles(bound):
         memory = remember_keys(kernel, checked_part(kernel, bound, tile), memory)
     for tile in query_tiles(bound):
         part = checked_part(kernel, bound, tile)
         whole[:, :, tile.i0 : tile.i1] = read_memory(kernel, part, memory)
-    return whole, [memory]
+    return whole, [memory], []
+
+
+def _compiled(bound: Bound, memory: Memory) -> bool:
+    """Tell whether the sums of every part but the last, which may be short, are compiled."""
+    return all(is_compiled(bound.q, state) for state in memory.states)
 
 
 def continue_causally(kernel: Kernel, bound: Bound, memory: Memory) -> tuple[Tensor, Memory]:
@@ -143,7 +151,7 @@ def continue_causally(kernel: Kernel, bound: Bound, memory: Memory) -> tuple[Ten
         Declined: If the call's numbers cannot be carried by a state.
     """
     outputs = []
-    for _, output, after in _causal_parts(kernel, bound, memory):
+    for _, output, after, _ in _causal_parts(kernel, bound, memory):
         outputs.append(output)
         memory = after
     if not outputs:
@@ -153,25 +161,42 @@ def continue_causally(kernel: Kernel, bound: Bound, memory: Memory) -> tuple[Ten
 
 def _causal_parts(
     kernel: Kernel, bound: Bound, memory: Memory
-) -> Iterator[tuple[Tile, Tensor, Memory]]:
-    """Yield the rows of each part, their output, and the memory after them."""
+) -> Iterator[tuple[Tile, Tensor, Memory, list[Sums]]]:
+    """Yield the rows of each part, their output, the memory after them, and their sums."""
     for tile in causal_tiles(bound):
-        output, memory = attend_causally(kernel, checked_part(kernel, bound, tile), memory)
-        yield tile, output, memory
+        part = checked_part(kernel, bound, tile)
+        output, memory, sums = attend_causally(kernel, part, memory)
+        yield tile, output, memory, sums
 
 
 _PARTS = ("sums", "totals", "largest")
 
 
-def pack(memories: list[Memory]) -> dict[str, Tensor]:
-    """Return memories as tensors by name."""
+def pack(memories: list[Memory], sums: list[list[Sums]]) -> dict[str, Tensor]:
+    """Return memories, and each part's sums, as tensors by name."""
     found = {"seen": torch.stack([memory.seen for memory in memories])} if memories else {}
     for number, states in enumerate(zip(*(memory.states for memory in memories), strict=True)):
         for name in _PARTS:
             held = [getattr(state, name) for state in states]
             if held[0] is not None:
                 found[f"{name} {number}"] = torch.stack(held)
+    for at, groups in enumerate(sums):
+        for number, one in enumerate(groups):
+            found[f"values {at} {number}"] = one.values
+            if one.totals is not None:
+                found[f"row totals {at} {number}"] = one.totals
     return found
+
+
+def unpack_sums(saved: dict[str, Tensor], at: int) -> list[Known]:
+    """Return what a part's sums came to, if that was packed; nothing reads the last one's state."""
+    last = at + 1 == len(saved["seen"])
+    after = unpack(saved, at if last else at + 1).states
+    return [
+        Known(saved[f"values {at} {number}"], saved.get(f"row totals {at} {number}"), state)
+        for number, state in enumerate(after)
+        if f"values {at} {number}" in saved
+    ]
 
 
 def unpack(saved: dict[str, Tensor], at: int) -> Memory:

@@ -4,7 +4,7 @@ Leaves to others: recognition (`passes/recognise_linear`), the sums (`sums`), th
 (`forward`, `backward`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from regard.backends.linear.rows import Part, RowLeaf
 from regard.backends.linear.sums import (
     Keys,
+    Known,
     State,
     Sums,
     add_keys,
@@ -178,22 +179,26 @@ def read_memory(kernel: Kernel, part: Part, memory: Memory) -> Tensor:
     return _output(kernel, part, sums, memory.seen[..., None])
 
 
-def attend_causally(kernel: Kernel, part: Part, before: Memory) -> tuple[Tensor, Memory]:
+def attend_causally(
+    kernel: Kernel, part: Part, before: Memory, known: Sequence[Known] = ()
+) -> tuple[Tensor, Memory, list[Sums]]:
     """Attend with a part's queries to its keys up to them and to a memory.
 
     Args:
         kernel: The program.
         part: The part; its first query and its first key see each other.
         before: The memory of earlier keys.
+        known: What each group's sums come to, if that is known.
 
     Returns:
-        The output (B, H, N, E), and the memory that holds the part's keys too.
+        The output (B, H, N, E), the memory that holds the part's keys too, and each group's sums.
     """
     rows, sums, states = part.at.sizes["i"], [], []
     groups = zip((*kernel.num, *kernel.den), _keys(kernel, part), before.states, strict=True)
-    for one, keys, state in groups:
+    for number, (one, keys, state) in enumerate(groups):
         f, a = part.queries(one), part.query_exponent(one)
-        found, after = sum_causal(f, a, _fitted(keys, rows), state)
+        given = known[number] if known else None
+        found, after = sum_causal(f, a, _fitted(keys, rows), state, known=given)
         sums.append(found)
         states.append(after)
     alive = before.seen[..., None]
@@ -204,7 +209,8 @@ def attend_causally(kernel: Kernel, part: Part, before: Memory) -> tuple[Tensor,
         alive = alive | torch.cat([seen, last.expand(*seen.shape[:2], missing)], -1)
     elif part.at.sizes["j"]:
         alive = torch.ones_like(alive)
-    return _output(kernel, part, sums, alive), Memory(tuple(states), _seen(part, before))
+    output = _output(kernel, part, sums, alive)
+    return output, Memory(tuple(states), _seen(part, before)), sums
 
 
 def _fitted(keys: Keys, count: int) -> Keys:

@@ -130,8 +130,41 @@ def read_state(f: Tensor, a: Tensor | None, state: State) -> Sums:
     return Sums(f @ state.sums, totals, exponent)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a causal sum has come to in an earlier run, so that its gradient alone is computed.
+
+    Attributes:
+        values: (B, H, N, E).
+        totals: (B, H, N), or None.
+        after: The state after its keys.
+    """
+
+    values: Tensor
+    totals: Tensor | None
+    after: State
+
+
+def is_compiled(rows: Tensor, state: State) -> bool:
+    """Tell whether causal sums are taken in C++.
+
+    Args:
+        rows: Query rows, (B, H, N, D).
+        state: The state before them.
+
+    Returns:
+        Whether they are: without decays, for whole chunks, where there is a compiler.
+    """
+    return state.largest is None and rows.shape[2] >= CHUNK and has_states(rows)
+
+
 def sum_causal(
-    f: Tensor, a: Tensor | None, keys: Keys, before: State, chunk: int = CHUNK
+    f: Tensor,
+    a: Tensor | None,
+    keys: Keys,
+    before: State,
+    chunk: int = CHUNK,
+    known: Known | None = None,
 ) -> tuple[Sums, State]:
     """Sum over the keys up to each row, and those of a state.
 
@@ -141,13 +174,16 @@ def sum_causal(
         keys: As many key rows.
         before: What earlier keys come to.
         chunk: Rows of a chunk.
+        known: What the sum comes to, if it is known and compiled.
 
     Returns:
         The sums, and the state that has seen all keys.
     """
     count = f.shape[2]
-    if keys.b is None and count >= CHUNK and has_states(f):
-        return _sum_natively(f, a, keys, before)
+    if keys.b is None and is_compiled(f, before):
+        found = _StateSums.apply(f, keys.g, keys.v, before.sums, before.totals, known)
+        values, totals, sums, after = found
+        return Sums(values, totals, a), State(sums, after, None)
     size = max(1, min(chunk, count))
     rows, g, v = (_cut(part, size) for part in (f, keys.g, keys.v))
     if keys.b is None:
@@ -156,24 +192,30 @@ def sum_causal(
 
 
 class _StateSums(torch.autograd.Function):
-    """`sum_states` with its gradient; totals of None stay None."""
+    """`sum_states` with its gradient; totals of None stay None, what is known is not computed."""
 
     @staticmethod
     def forward(
-        ctx: Any, f: Tensor, g: Tensor, v: Tensor, sums: Tensor, totals: Tensor | None
+        ctx: Any,
+        f: Tensor,
+        g: Tensor,
+        v: Tensor,
+        sums: Tensor,
+        totals: Tensor | None,
+        known: Known | None,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         ctx.save_for_backward(f, g, v, sums, totals)
-        return sum_states(f, g, v, sums, totals)
+        if known is None:
+            return sum_states(f, g, v, sums, totals)
+        found = known.values, known.totals, known.after.sums, known.after.totals
+        values, row_totals, after, last = (None if x is None else x.detach() for x in found)
+        assert values is not None and after is not None
+        return values, row_totals, after, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return spread_states(ctx.saved_tensors, grads)
-
-
-def _sum_natively(f: Tensor, a: Tensor | None, keys: Keys, before: State) -> tuple[Sums, State]:
-    values, totals, sums, after = _StateSums.apply(f, keys.g, keys.v, before.sums, before.totals)
-    return Sums(values, totals, a), State(sums, after, None)
+        return (*spread_states(ctx.saved_tensors, grads), None)
 
 
 def _sum_plain(
