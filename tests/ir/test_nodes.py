@@ -4,7 +4,6 @@ import copy
 import gc
 import pickle
 import threading
-import time
 import weakref
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from regard.ir import nodes as n
 from tests.ir import graphs
 from tests.ir.graphs import call
+from tests.ir.work import lines_run
 
 
 def test_nodes_that_say_the_same_are_the_same():
@@ -142,20 +142,14 @@ def test_rewrite_calls_once_per_node_even_where_a_tree_would_be_endless():
     assert len(seen) == len(n.walk(root)) < 2000
 
 
-def test_walks_take_time_linear_in_the_nodes():
-    small, large = graphs.deep(2_000), graphs.deep(20_000)
+def test_walks_take_work_linear_in_the_nodes():
+    small, large = graphs.deep(200), graphs.deep(2_000)
 
-    def seconds(root: n.Node) -> float:
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            n.walk(root)
-            n.rewrite(root, lambda node: None)
-            times.append(time.process_time() - start)
-        return min(times)
+    def work(root: n.Node) -> int:
+        return lines_run(lambda: (n.walk(root), n.rewrite(root, lambda node: None)))
 
-    # Ten times the nodes; quadratic work would take a hundred times as long.
-    assert seconds(large) < 40 * seconds(small)
+    # Ten times the nodes; quadratic work would run a hundred times as many lines.
+    assert work(large) < 15 * work(small)
 
 
 def test_every_node_of_the_grammar_can_be_named_in_a_file():

@@ -1,7 +1,5 @@
 """Every rule of the grammar, by the message of what breaks it."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from regard.ir import nodes as n
 from regard.ir.verify import verify, verify_program
 from tests.ir import graphs
 from tests.ir.graphs import CAUSAL, KJ, QI, K, Q, V, call, dot, parameter, scaled_score
+from tests.ir.work import lines_run
 
 SCORE = scaled_score()
 WEIGHTS = n.Softmax(SCORE, CAUSAL, None, "a")
@@ -252,18 +251,14 @@ def test_leaves_are_allowed_where_they_have_a_meaning():
 
 
 @pytest.mark.parametrize("kind", ["deep", "doubling", "maps", "terms"])
-def test_checking_takes_time_linear_in_the_nodes(kind):
-    def seconds(size: int) -> float:
+def test_checking_takes_work_linear_in_the_nodes(kind):
+    def work(size: int) -> int:
         root = _large(kind, size)
-        start = time.process_time()
-        for node in n.walk(root):
-            verify(node)
-        verify_program(root)
-        return time.process_time() - start
+        return lines_run(lambda: ([verify(node) for node in n.walk(root)], verify_program(root)))
 
-    seconds(100)
-    # Ten times the nodes; quadratic work would take a hundred times as long.
-    assert seconds(2_000) < 40 * max(seconds(200), 0.005)
+    work(50)
+    # Ten times the nodes; quadratic work would run a hundred times as many lines.
+    assert work(500) < 15 * work(50)
 
 
 def _large(kind: str, size: int) -> n.Output:
