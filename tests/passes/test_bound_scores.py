@@ -51,6 +51,7 @@ BOUNDS = {
     "quotient": (lambda p, s: rg.tanh(s) / rg.clip(s, 2, 4), (-0.5, 0.5)),
     "by what may be zero": (lambda p, s: rg.tanh(s) / rg.relu(s), UNKNOWN),
     "whole quotient": (lambda p, s: rg.clip(p.i, -7, 7) // 2, (-4, 3)),
+    "whole quotient of itself": (lambda p, s: p.i % 50 // 49, (0, 1)),
     "remainder": (lambda p, s: (p.i - p.j) % 7, (0, 6)),
     "negative remainder": (lambda p, s: (p.i - p.j) % -7, (-6, 0)),
     "real remainder": (lambda p, s: s % 1.5, (0, 1.5)),

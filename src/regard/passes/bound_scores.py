@@ -123,6 +123,12 @@ def _times(x: float, y: float) -> float:
     return 0.0 if x == 0 or y == 0 else x * y
 
 
+def _over(x: float, y: float) -> float:
+    """Return a quotient; by what is as large as one likes it is 0."""
+    # Not times an inverse: 49 · (1/49) is less than 1.
+    return 0.0 if x == 0 or math.isinf(y) else x / y
+
+
 def _known(lo: float, hi: float) -> Bounds:
     """Return bounds; an end that is inf - inf is unknown."""
     return (-math.inf if math.isnan(lo) else lo), (math.inf if math.isnan(hi) else hi)
@@ -144,7 +150,8 @@ def _mul(a: Bounds, b: Bounds) -> Bounds:
 def _div(a: Bounds, b: Bounds) -> Bounds:
     if b[0] <= 0 <= b[1]:
         return UNKNOWN
-    return _mul(a, (1 / b[1], 1 / b[0]))
+    found = [_over(x, y) for x in a for y in b]
+    return min(found), max(found)
 
 
 def _floordiv(a: Bounds, b: Bounds) -> Bounds:
