@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "reference": "errors ir",
     "backends": "errors ir passes",
     "ops": "errors ir lang passes reference backends",
-    "flex": "errors ir lang backends ops",
+    "flex": "errors ir lang passes backends ops",
     "catalogue": "errors ir lang",
     "nn": "errors ir lang passes ops",
     "modes": "errors ir lang catalogue ops",

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from regard.flex.elementwise import NARROW, Number, fused, lifted, number
-from regard.flex.traced import Traced, between
+from regard.flex.ranges import bits_of, note_bits, range_of
+from regard.flex.traced import Traced
 from regard.ir import nodes as n
 from regard.lang.trace import fail
 
@@ -22,7 +23,7 @@ def bit_and(first: Number, second: Number) -> Traced:
     x, y = _whole(first), _whole(second)
     for value, mask in ((x, y), (y, x)):
         written = _written(mask)
-        if written is not None and (written >= 0 or value.whole.bits is not None):
+        if written is not None and (written >= 0 or bits_of(value.node) is not None):
             return _masked(value, written)
     # A number that is not negative shares no other bits than its own, also with a negative one.
     known = [bits for value in (x, y) if (bits := _known_bits(value)) is not None]
@@ -39,7 +40,8 @@ def bit_or(first: Number, second: Number) -> Traced:
     total = fused("add", x, y)
     if _bits(x) & _bits(y):
         total = fused("sub", total, bit_and(x, y))
-    return Traced(total.node, total.dtype, between(0, bits, bits))
+    note_bits(total.node, bits)
+    return total
 
 
 def bit_xor(first: Number, second: Number) -> Traced:
@@ -47,7 +49,8 @@ def bit_xor(first: Number, second: Number) -> Traced:
     x, y = _whole(first), _whole(second)
     bits = _bits(x) | _bits(y)
     total = fused("sub", fused("add", x, y), fused("mul", 2, bit_and(x, y)))
-    return Traced(total.node, total.dtype, between(0, bits, bits))
+    note_bits(total.node, bits)
+    return total
 
 
 def bit_not(value: Number) -> Traced:
@@ -58,17 +61,14 @@ def bit_not(value: Number) -> Traced:
 def shift_left(value: Number, steps: Number) -> Traced:
     """Return x · 2^steps."""
     x = _whole(value)
-    bits = x.whole.bits
     count = _written(lifted(steps))
     if count is None:
         power = fused("pow", 2.0, steps)
         return Traced(fused("floor", fused("mul", x, power)).node, x.dtype)
-    moved = fused("mul", x, 1 << count)
-    if x.dtype in NARROW:
-        return moved
-    known = None if bits is None else bits << count
-    high = None if x.whole.high is None else x.whole.high << count
-    return Traced(moved.node, x.dtype, between(moved.whole.low, high, known))
+    moved, bits = fused("mul", x, 1 << count), bits_of(x.node)
+    if bits is not None and x.dtype not in NARROW:
+        note_bits(moved.node, bits << count)
+    return Traced(moved.node, x.dtype)
 
 
 def shift_right(value: Number, steps: Number) -> Traced:
@@ -77,9 +77,10 @@ def shift_right(value: Number, steps: Number) -> Traced:
     count = _written(lifted(steps))
     if count is None:
         fail("a shift by a traced number of bits: write x // table[steps], a table of 2^steps")
-    moved = fused("floordiv", x, 1 << count)
-    known = None if x.whole.bits is None else x.whole.bits >> count
-    return Traced(moved.node, x.dtype, between(moved.whole.low, moved.whole.high, known))
+    moved, bits = fused("floordiv", x, 1 << count), bits_of(x.node)
+    if bits is not None:
+        note_bits(moved.node, bits >> count)
+    return Traced(moved.node, x.dtype)
 
 
 def _whole(value: Number) -> Traced:
@@ -106,28 +107,29 @@ def _bits(value: Traced) -> int:
 
 
 def _known_bits(value: Traced) -> int | None:
-    bits = value.whole.bits
-    if bits is None and value.whole.low is not None and value.whole.low >= 0:
+    bits = bits_of(value.node)
+    if bits is None and range_of(value.node)[0] >= 0:
         # Positions and indices: torch's own are int32 in its kernels.
         bits = (1 << (_MOST_BITS - 1)) - 1
     return None if bits is None or bits.bit_length() > _MOST_BITS else bits
 
 
 def _masked(value: Traced, mask: int) -> Traced:
-    known = value.whole.bits
+    known = bits_of(value.node)
     kept = mask if known is None else mask & known
     if known is not None and kept == known:
         return value
     found = _assembled(
         (_run(value, place, count), place) for place, count in _runs(kept, kept.bit_length())
     )
-    return Traced(found.node, value.dtype, between(0, kept, kept))
+    note_bits(found.node, kept)
+    return Traced(found.node, value.dtype)
 
 
 def _run(value: Traced, place: int, count: int) -> Traced:
     """Return `count` bits of a number from a place on."""
     moved = fused("floordiv", value, 1 << place) if place else value
-    bits = value.whole.bits
+    bits = bits_of(value.node)
     if bits is not None and bits >> (place + count) == 0:
         return moved
     return fused("mod", moved, 1 << count)

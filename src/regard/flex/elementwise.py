@@ -1,4 +1,4 @@
-"""Scalar arithmetic on traced values, with torch's dtypes and what is known of whole numbers.
+"""Scalar arithmetic on traced values, with torch's dtypes.
 
 Leaves to others: torch's names for it (`functions`), whole numbers as bits (`bits`), rows (`rows`).
 """
@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from regard.flex.traced import Traced, Whole, between, constant
+from regard.flex.ranges import range_of
+from regard.flex.traced import Traced, constant
 from regard.ir import nodes as n
 from regard.ir.operators import OPERATORS
 from regard.ir.types import type_of
@@ -49,7 +50,7 @@ def number(value: Number) -> Traced:
     if isinstance(value.node, n.Const):
         return constant(int(value.node.value))
     one, zero = build(n.Const, 1), build(n.Const, 0)
-    return Traced(build(n.Call, "where", (value.node, one, zero)), torch.int64, Whole(0, 1, 1))
+    return Traced(build(n.Call, "where", (value.node, one, zero)), torch.int64)
 
 
 def condition(value: Number, what: str) -> Traced:
@@ -78,14 +79,11 @@ def fused(op: str, *args: Number) -> Traced:
     if gives == "bool":
         dtype = torch.bool
     node = build(n.Call, op, tuple(value.node for value in values))
-    whole = None
     if dtype in _INTEGERS and all(value.dtype in _INTEGERS for value in values):
         node = folded(node)
-        known = _KNOWN.get(op)
-        whole = known(*(value.whole for value in values)) if known else None
         if op in _GROWING:
-            return _wrapped(Traced(node, dtype, whole))
-    return Traced(node, dtype, whole)
+            return _wrapped(Traced(node, dtype))
+    return Traced(node, dtype)
 
 
 # What may leave the range of its arguments' dtype.
@@ -97,14 +95,14 @@ def _wrapped(value: Traced) -> Traced:
     """Return a narrow whole number as torch keeps it: beyond its dtype's range it starts again."""
     if value.dtype not in NARROW:
         return value
-    range_of = torch.iinfo(value.dtype)
-    low, high = value.whole.low, value.whole.high
-    if low is not None and low >= range_of.min and high is not None and high <= range_of.max:
+    kept = torch.iinfo(value.dtype)
+    low, high = range_of(value.node)
+    if low >= kept.min and high <= kept.max:
         return value
-    span, least = build(n.Const, 1 << range_of.bits), build(n.Const, range_of.min)
+    span, least = build(n.Const, 1 << kept.bits), build(n.Const, kept.min)
     lifted_up = build(n.Call, "sub", (value.node, least))
     node = build(n.Call, "add", (build(n.Call, "mod", (lifted_up, span)), least))
-    return Traced(node, value.dtype, between(range_of.min, range_of.max))
+    return Traced(node, value.dtype)
 
 
 def folded(node: n.Node) -> n.Node:
@@ -131,7 +129,7 @@ def where(chosen: Number, yes: Number, no: Number) -> Traced:
         return either(both(test, first), both(opposite(test), second))
     first, second = number(first), number(second)
     node = build(n.Call, "where", (test.node, first.node, second.node))
-    return Traced(node, dtype, _hull(first.whole, second.whole))
+    return Traced(node, dtype)
 
 
 def _logic(op: str, *args: Traced) -> Traced:
@@ -192,7 +190,7 @@ def as_dtype(value: Number, dtype: torch.dtype) -> Traced:
     value = lifted(value)
     if isinstance(value.node, n.Const) and not dtype.is_complex:
         written = constant(_of_kind(dtype)(value.node.value))
-        return Traced(written.node, dtype, written.whole)
+        return Traced(written.node, dtype)
     if dtype == torch.bool:
         return value if value.dtype == torch.bool else fused("ne", value, 0)
     if dtype.is_complex:
@@ -202,7 +200,7 @@ def as_dtype(value: Number, dtype: torch.dtype) -> Traced:
         return Traced(build(n.Call, "mul", (given.node, build(n.Const, 1.0))), dtype)
     if not dtype.is_floating_point and given.is_floating:
         return Traced(truncated(given).node, dtype)
-    return _wrapped(Traced(given.node, dtype, given.whole))
+    return _wrapped(Traced(given.node, dtype))
 
 
 def _of_kind(dtype: torch.dtype) -> type:
@@ -213,77 +211,7 @@ def truncated(value: Number) -> Traced:
     """Return the whole number towards 0."""
     given = number(value)
     if type_of(given.node).kind == "int":
-        return Traced(given.node, torch.int64, given.whole)
+        return Traced(given.node, torch.int64)
     down = fused("floor", value)
     up = fused("neg", fused("floor", fused("neg", value)))
     return Traced(where(compared("lt", value, 0), up, down).node, torch.int64)
-
-
-def _hull(a: Whole, b: Whole) -> Whole:
-    low = None if a.low is None or b.low is None else min(a.low, b.low)
-    high = None if a.high is None or b.high is None else max(a.high, b.high)
-    return between(low, high)
-
-
-def _combine(op: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else op(a, b)
-
-
-def _added(a: Whole, b: Whole) -> Whole:
-    return between(
-        _combine(lambda x, y: x + y, a.low, b.low), _combine(lambda x, y: x + y, a.high, b.high)
-    )
-
-
-def _negated(a: Whole) -> Whole:
-    return between(None if a.high is None else -a.high, None if a.low is None else -a.low)
-
-
-def _times(a: Whole, b: Whole) -> Whole:
-    if None not in (a.low, a.high, b.low, b.high):
-        ends = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]  # type: ignore[operator]
-        return between(min(ends), max(ends))
-    positive = (a.low or 0) >= 0 and (b.low or 0) >= 0 and None not in (a.low, b.low)
-    return between(0, None) if positive else Whole()
-
-
-def _floor_divided(a: Whole, b: Whole) -> Whole:
-    if b.low is None or b.low <= 0:
-        return Whole()
-    low = None if a.low is None else (a.low // b.low if a.low < 0 else 0)
-    return between(low, None if a.high is None or a.high < 0 else a.high // b.low)
-
-
-def _remainder(a: Whole, b: Whole) -> Whole:
-    if b.low is None or b.low <= 0:
-        return Whole()
-    return between(0, None if b.high is None else b.high - 1)
-
-
-def _absolute(a: Whole) -> Whole:
-    if a.low is None or a.high is None:
-        return between(0 if a.low is None or a.low < 0 else a.low, None)
-    return between(0 if a.low <= 0 <= a.high else min(abs(a.low), abs(a.high)), max(-a.low, a.high))
-
-
-def _larger(a: Whole, b: Whole) -> Whole:
-    lows = [low for low in (a.low, b.low) if low is not None]
-    return between(max(lows, default=None), _combine(max, a.high, b.high))
-
-
-def _smaller(a: Whole, b: Whole) -> Whole:
-    highs = [high for high in (a.high, b.high) if high is not None]
-    return between(_combine(min, a.low, b.low), min(highs, default=None))
-
-
-_KNOWN: dict[str, Callable[..., Whole]] = {
-    "add": _added,
-    "sub": lambda a, b: _added(a, _negated(b)),
-    "neg": _negated,
-    "mul": _times,
-    "floordiv": _floor_divided,
-    "mod": _remainder,
-    "abs": _absolute,
-    "max": _larger,
-    "min": _smaller,
-}

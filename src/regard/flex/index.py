@@ -13,6 +13,7 @@ from torch import Tensor
 from regard.flex.captured import CURRENT, Recipe, Sizes, arranged, cut
 from regard.flex.elementwise import fused, where
 from regard.flex.in_torch import Lines, function_of, made_of
+from regard.flex.ranges import range_of
 from regard.flex.rows import Row
 from regard.flex.traced import Operand, Traced
 from regard.ir import nodes as n
@@ -166,7 +167,7 @@ def _checked(index: Traced, size: int) -> Traced:
     """Return an index counted from the start; torch counts negative ones from the end."""
     if index.dtype == torch.bool or index.is_floating:
         fail(f"an index must be a whole number, not {index.dtype}; write x.long()")
-    if index.whole.low is not None and index.whole.low >= 0:
+    if range_of(index.node)[0] >= 0:
         return index
     return where(fused("lt", index, 0), fused("add", index, size), index)
 

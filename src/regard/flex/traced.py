@@ -1,15 +1,15 @@
 """Values that stand for FlexAttention's 0-d tensors while a score_mod or mask_mod runs once.
 
-Every value is a node of the program, the dtype that torch would give it, and what is known of its
-whole numbers. Leaves to others: which functions there are (`functions`), rows (`rows`), captured
-tensors (`captured`), and what to write where Python asks for a plain value (`advice`).
+Every value is a node of the program and the dtype that torch would give it. Leaves to others:
+which functions there are (`functions`), what is known of whole numbers (`ranges`), rows (`rows`),
+captured tensors (`captured`), and what to write where Python asks for a plain value (`advice`).
 """
 
 from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -21,28 +21,6 @@ from regard.lang.trace import build, fail
 # Functions by torch's name, filled by `functions`; methods and operators look here too.
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 DEVICE: contextvars.ContextVar[torch.device] = contextvars.ContextVar("device")
-
-
-class Whole(NamedTuple):
-    """What is known of a whole number.
-
-    Attributes:
-        low: Its least value, or None.
-        high: Its largest value, or None.
-        bits: Of a number that is not negative, which bits may be set; or None.
-    """
-
-    low: int | None = None
-    high: int | None = None
-    bits: int | None = None
-
-
-def between(low: int | None, high: int | None, bits: int | None = None) -> Whole:
-    """Return what follows for a number between two, which may be None for unknown."""
-    if low is not None and low >= 0 and high is not None:
-        most = (1 << high.bit_length()) - 1
-        bits = most if bits is None else bits & most
-    return Whole(low, high, bits)
 
 
 class Operand:
@@ -126,14 +104,12 @@ class Traced(Operand):
     Args:
         node: What computes it.
         dtype: The dtype torch would give it.
-        whole: What is known of it if it is a whole number.
     """
 
-    __slots__ = ("dtype", "node", "whole")
+    __slots__ = ("dtype", "node")
 
-    def __init__(self, node: n.Node, dtype: torch.dtype, whole: Whole | None = None) -> None:
+    def __init__(self, node: n.Node, dtype: torch.dtype) -> None:
         self.node, self.dtype = node, dtype
-        self.whole = whole or Whole()
 
     def __repr__(self) -> str:
         return f"<traced 0-d tensor, {self.dtype}>"
@@ -164,7 +140,7 @@ def constant(value: bool | int | float) -> Traced:
     if isinstance(value, bool):
         return Traced(node, torch.bool)
     if isinstance(value, int):
-        return Traced(node, torch.int64, between(value, value, value if value >= 0 else None))
+        return Traced(node, torch.int64)
     return Traced(node, torch.get_default_dtype())
 
 

@@ -19,14 +19,17 @@ from regard.flex.captured import CURRENT, Sizes, Tracing
 from regard.flex.elementwise import as_dtype, lifted, number
 from regard.flex.functions import operand
 from regard.flex.mode import Listening
-from regard.flex.traced import DEVICE, Traced, Whole, between
+from regard.flex.ranges import KNOWN, Known
+from regard.flex.traced import DEVICE, Traced
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
 from regard.lang.trace import build
+from regard.passes.bound_scores import Bounds
 
 ScoreMod = Callable[..., Any]
 _CPU = torch.device("cpu")
 _MINUS_INFINITY = n.Const(-math.inf)
+_PLACES = tuple(n.Index(name) for name in ("batch", "head", "i", "j"))
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ def trace(
         The program, and what was found of the captured tensors.
     """
     tracing = Tracing(*captured, origin.sizes)
-    tokens = CURRENT.set(tracing), DEVICE.set(origin.device)
+    known = Known(_ranges(origin.sizes))
+    tokens = CURRENT.set(tracing), DEVICE.set(origin.device), KNOWN.set(known)
     try:
-        places = _places(origin.sizes)
+        places = tuple(Traced(place, torch.int64) for place in _PLACES)
         score = _score(origin)
         seen: n.Node | None = None
         if mask_mod is not None:
@@ -83,20 +87,16 @@ def trace(
     finally:
         CURRENT.reset(tokens[0])
         DEVICE.reset(tokens[1])
+        KNOWN.reset(tokens[2])
     assert isinstance(root, n.Output)
     return AttentionProgram(root, _name(score_mod, mask_mod)), tracing
 
 
-def _places(sizes: Sizes | None) -> tuple[Traced, ...]:
-    known = (None,) * 4 if sizes is None else (sizes.B, sizes.H, sizes.N, sizes.M)
-    return tuple(
-        Traced(
-            build(n.Index, name),
-            torch.int64,
-            Whole(0) if size is None else between(0, max(size - 1, 0)),
-        )
-        for name, size in zip(("batch", "head", "i", "j"), known, strict=True)
-    )
+def _ranges(sizes: Sizes | None) -> dict[n.Node, Bounds]:
+    """Return between which numbers the pair's places lie."""
+    counts = (math.inf,) * 4 if sizes is None else (sizes.B, sizes.H, sizes.N, sizes.M)
+    found = zip(_PLACES, counts, strict=True)
+    return {place: (0.0, max(count - 1.0, 0.0)) for place, count in found}
 
 
 def _score(origin: Origin) -> Traced:
