@@ -11,7 +11,7 @@
 namespace regard {
 
 // Rows of a chunk; and of the blocks on its diagonal, above which nothing is computed.
-constexpr int CHUNK = 64;
+constexpr int CHUNK = 32;
 constexpr int BLOCK = PANEL;
 static_assert(CHUNK % BLOCK == 0, "a chunk is whole blocks");
 
