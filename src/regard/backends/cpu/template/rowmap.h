@@ -14,6 +14,9 @@ struct MappedRows {
   int64_t by_batch, by_head, by_row;
 };
 
+// Rows of a task.
+constexpr int64_t ROWS = 64;
+
 struct MapCall {
   int64_t batch, heads, rows, width, threads;
   MappedRows x, received;
@@ -35,13 +38,16 @@ REGARD_INLINE void map_line(const real* x, const real* received, real* to, int64
 }
 
 template <class F> REGARD_INLINE int map_rows(const MapCall& call, F f) {
+  const int64_t parts = (call.rows + ROWS - 1) / ROWS;
 #pragma omp parallel for schedule(static) num_threads(int(call.threads))
-  for (int64_t row = 0; row < call.batch * call.heads * call.rows; ++row) {
-    const int64_t i = row % call.rows, h = row / call.rows % call.heads, b = row / call.rows / call.heads;
-    auto at = [&](const MappedRows& x) {
-      return x.data + b * x.by_batch + h * x.by_head + i * x.by_row;
-    };
-    map_line(at(call.x), at(call.received), call.to + row * call.width, call.width, f);
+  for (int64_t task = 0; task < call.batch * call.heads * parts; ++task) {
+    const int64_t start = task % parts * ROWS, head = task / parts;
+    const int64_t h = head % call.heads, b = head / call.heads;
+    auto at = [&](const MappedRows& x) { return x.data + b * x.by_batch + h * x.by_head; };
+    const real *x = at(call.x), *received = at(call.received);
+    for (int64_t i = start; i < least(call.rows, start + ROWS); ++i)
+      map_line(x + i * call.x.by_row, received + i * call.received.by_row,
+               call.to + (head * call.rows + i) * call.width, call.width, f);
   }
   return DONE;
 }
