@@ -58,12 +58,13 @@ class Call:
         root = self.program.root
         imagined, _ = imagine_inputs(root, Imagined(HEADS, ROWS, ROWS, WIDTH, given))
         names = [leaf.name for leaf in self.program.inputs]
+        parameters = {leaf.name for leaf in self.program.parameters}
         vectors = {name: rows["q"] for name in names if name not in {**given, **imagined}}
         self.inputs = {**given, **imagined, **vectors}
         self.learned = [
             name
             for name, x in self.inputs.items()
-            if x.is_floating_point() and name in names and (x.ndim == 4 or name in _learned(root))
+            if x.is_floating_point() and name in names and (x.ndim == 4 or name in parameters)
         ]
 
     def forward(self, backend: str) -> Tensor:
@@ -99,12 +100,6 @@ class Call:
         except rg.UnsupportedError as reason:
             return str(reason).partition("\n")[0].rpartition("program: ")[2]
         return ""
-
-
-def _learned(root: Any) -> set[str]:
-    from regard.ir import nodes as n
-
-    return {x.name for x in n.walk(root) if isinstance(x, n.Array) and x.source == "parameter"}
 
 
 def measure(calls: list[Call]) -> dict[str, dict[str, Any]]:

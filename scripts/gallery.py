@@ -64,7 +64,7 @@ regard explain 'sliding_window(window=64)' --queries 8192
 _ABSENT = """\
 ## Not in the catalogue
 
-A program is about one query and one key. It cannot say:
+A program is about one query and one key, and so cannot say:
 """
 _PAGE = """\
 # {title}
@@ -110,9 +110,7 @@ def _index() -> str:
         if own:
             text.append(f"## [{TITLES[family]}]({family}.md)\n\n{describe_family(family)}\n")
             text.append("\n".join(_table(family, own)) + "\n")
-    text.append(
-        "## Not in the catalogue\n\nA program is about one query and one key, and so cannot say:\n"
-    )
+    text.append(_ABSENT)
     lines = ["| mechanism | why |", "|---|---|"]
     lines += [
         f"| {one.title}, [{one.source}]({one.link}) | {_cell(_sentence(one.reason))} |"

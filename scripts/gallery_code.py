@@ -30,7 +30,7 @@ def shared_code(own: Sequence[Variant]) -> str:
     wanted = set().union(*(_names_read(one) for one in _variants(tree, own)))
     kept = _reachable(tree, module, wanted, {one.name for one in own})
     imports = [ast.unparse(node) for node in tree.body if _is_wanted_import(node, kept)]
-    lines = [_FRONT and "import regard as rg", *(line for line in imports if line != _FRONT)]
+    lines = ["import regard as rg", *(line for line in imports if line != _FRONT)]
     lines.sort(key=lambda line: line == "import regard as rg")
     parts = ["\n".join(lines)]
     parts += [ast.get_source_segment(source, node) or "" for node in _defined(tree, kept)]

@@ -378,7 +378,7 @@ SCENES: dict[str, Scene] = {
     "temperature": Scene(
         given={"temperature": lambda s: torch.tensor(0.4)}, words="a temperature of 0.4"
     ),
-    "rotary_partial": Scene(knobs={"turned": 8}),
+    "rotary_partial": Scene(knobs={"turned": 0.5}),
     "steered": Scene(words="seven tokens are to be read", likeness=False),
     "sliding_window": Scene(knobs={"window": 8}),
     "symmetric_window": Scene(knobs={"window": 8}),
@@ -478,9 +478,5 @@ def _given_data(
     program: AttentionProgram, given: dict[str, Callable[[Scene], Tensor]]
 ) -> dict[str, Callable[[Scene], Tensor]]:
     """Return what is given of features, rows and tables; parameters start as in training."""
-    learned = [
-        leaf.name
-        for leaf in program.inputs
-        if isinstance(leaf, n.Array) and leaf.source == "parameter"
-    ]
+    learned = {leaf.name for leaf in program.parameters}
     return {name: make for name, make in given.items() if name not in learned}

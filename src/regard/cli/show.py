@@ -52,7 +52,7 @@ def show(
     ] = None,
 ) -> None:
     """Show a program: its formula, what it reads, how it would run; --out draws it."""
-    found = load_program(program)
+    found, named = load_program(program), find_variant(program)
     if backward and code is None:
         raise InputError("--backward shows the gradient's code; give --code as well")
     if code is not None:
@@ -62,13 +62,11 @@ def show(
         typer.echo(found.formula("latex"))
     elif as_json:
         described = describe(found, _explain(found, queries, keys, heads))
-        named = find_variant(program)
         if named is not None:
             described["variant"] = describe_variant(named[0]) | {"set": named[1]}
         typer.echo(json.dumps(described, ensure_ascii=False, indent=2))
     else:
         shown = report(found, _explain(found, queries, keys, heads))
-        named = find_variant(program)
         typer.echo("\n\n".join([*([] if named is None else [_credit(*named)]), shown]))
     if out is not None:
         view.draw(found, queries or 32, keys, heads=heads, path=out)
