@@ -223,6 +223,19 @@ def scored_by_values(pair):
     return rg.softmax(rg.dot(pair.q, pair.v) * 0.3)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_equal_weights_the_first_key_leads(backend):
+    torch.manual_seed(0)
+    # Few scores, each of many keys; rows and keys enough for several tiles.
+    q, k = (torch.randint(-1, 2, (1, 2, 300, 2)).double() for _ in range(2))
+    dense = rg.attend(causal, q, k, q, observe=["weights"], backend="reference")[1]["weights"]
+    weights, keys = dense.sort(dim=-1, descending=True, stable=True)
+    _, seen = rg.attend(causal, q, k, q, observe=["top:6"], backend=backend)
+    full = torch.arange(300) >= 5
+    torch.testing.assert_close(seen["top:6"].weights, weights[..., :6])
+    assert torch.equal(seen["top:6"].keys[:, :, full], keys[:, :, full, :6])
+
+
 def test_classes_are_summed_where_scores_read_the_values_too():
     tensors, named = call()
     found = {
