@@ -5,7 +5,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from regard.cli import cache, catalogue, check, evaluate, explain, show, train, translate
+from regard.cli import (
+    cache,
+    catalogue,
+    check,
+    evaluate,
+    explain,
+    modes,
+    show,
+    suggest,
+    train,
+    translate,
+)
 from regard.errors import RegardError
 
 WRONG_USE = 2
@@ -41,6 +52,8 @@ app = typer.Typer(
 )
 app.command("catalogue")(catalogue.list_catalogue)
 app.command()(show.show)
+app.command("modes")(modes.list_modes)
+app.command("suggest")(suggest.suggest_modes)
 app.command("explain")(explain.explain_program)
 app.command("check")(check.check_program)
 for command in (train.train, evaluate.evaluate, translate.translate, cache.cache):

@@ -9,6 +9,7 @@ from regard.errors import UnsupportedError
 _LATER = {
     "draw": "picture",
     "draw_alignment": "alignment",
+    "draw_comparison": "comparison",
     "draw_counterexample": "counterexample",
     "Alignment": "report",
     "Role": "report",
