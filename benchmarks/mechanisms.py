@@ -27,7 +27,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "mechanisms"
 sys.path.insert(0, str(EXAMPLE))
 import translator  # noqa: E402
 
-from regard.tasks.scores import score  # noqa: E402
+from regard.metrics.translation import score  # noqa: E402
 
 RESULTS = Path(__file__).with_suffix(".json")
 RATES = (0.005, 0.01)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 import regard as rg
+from regard.metrics.translation import Scores, score
 from regard.tasks.batches import IGNORED, Example, PadExamples, TokenBudgetBatches, encode_pairs
 from regard.tasks.data import read_pairs
-from regard.tasks.scores import Scores, score
 from regard.tasks.splits import drop_repeated_sources, select_pairs, split_pairs
 from regard.tasks.tokenizer import train_tokenizer
 

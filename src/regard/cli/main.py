@@ -9,6 +9,7 @@ from regard.cli import (
     cache,
     catalogue,
     check,
+    compare,
     evaluate,
     explain,
     modes,
@@ -56,5 +57,5 @@ app.command("modes")(modes.list_modes)
 app.command("suggest")(suggest.suggest_modes)
 app.command("explain")(explain.explain_program)
 app.command("check")(check.check_program)
-for command in (train.train, evaluate.evaluate, translate.translate, cache.cache):
+for command in (train.train, evaluate.evaluate, compare.compare, translate.translate, cache.cache):
     app.command()(command)

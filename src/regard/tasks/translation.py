@@ -13,9 +13,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regard.errors import DataError, located
+from regard.metrics.translation import Scores, score
 from regard.tasks.batches import PadExamples, encode_pairs
 from regard.tasks.data import Pair, read_pairs
-from regard.tasks.scores import Scores, score
 from regard.tasks.splits import Splits, drop_repeated_sources, select_pairs, split_pairs
 from regard.tasks.task_file import DataSettings
 

@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "samples.tsv"
 
     @property
+    def records(self) -> Path:
+        """What was asked and answered for each test example, a JSON object a line."""
+        return self.path / "records.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """What the run can be continued from."""
         return self.path / "checkpoints"

@@ -19,13 +19,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.utils import logging as bars
 
 from regard.errors import DataError, located
+from regard.metrics.records import Record, measures_of
+from regard.metrics.translation import signatures
+from regard.metrics.uncertainty import bootstrap
 from regard.modes import Mode
 from regard.tasks.data import Pair, read_pairs
 from regard.tasks.programs import build_mode
-from regard.tasks.scores import signatures
 from regard.tasks.task_file import Task
 from regard.tasks.tokenizer import train_tokenizer
 from regard.tasks.translation import Corpus, Evaluation, evaluate, read_corpus, translate
+from regard.train.examples import write_records
 from regard.train.folder import RunFolder, begin_run, continue_run
 from regard.train.model import build_model, load_model, save_model
 from regard.train.record import LogFile, ProgressBar, StopWhenAsked
@@ -158,8 +161,11 @@ def _finish(
     found = evaluate(model, tokenizer, corpus.splits.test)
     _write_samples(folder.samples, corpus.splits.test, found)
     mode: Mode | None = getattr(model, "regard_mode", None)
+    records = _records(corpus.splits.test, found)
     metrics = {
         "test": found.metrics(),
+        "scores": [bootstrap(one).as_dict() for one in measures_of(task.task, [records])[0]],
+        "measured": write_records(folder, task.task, records),
         "training": {
             "steps": task.training.steps,
             "seconds": round(seconds, 1),
@@ -174,6 +180,13 @@ def _finish(
     }
     folder.write_metrics(metrics)
     return metrics
+
+
+def _records(pairs: Sequence[Pair], found: Evaluation) -> list[Record]:
+    return [
+        {"input": pair.source, "reference": pair.target, "prediction": text}
+        for pair, text in zip(pairs, found.translations, strict=True)
+    ]
 
 
 def _versions() -> dict[str, str]:

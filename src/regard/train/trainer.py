@@ -18,9 +18,9 @@ from transformers import (
     TrainerCallback,
 )
 
+from regard.metrics.translation import score
 from regard.tasks.batches import IGNORED, PadExamples, TokenBudgetBatches, encode_pairs
 from regard.tasks.data import Pair
-from regard.tasks.scores import score
 from regard.tasks.splits import Splits
 from regard.tasks.task_file import Task, TrainingSettings
 from regard.tasks.translation import BATCH, most_tokens

@@ -10,6 +10,7 @@ _LATER = {
     "draw": "picture",
     "draw_alignment": "alignment",
     "draw_comparison": "comparison",
+    "draw_confusion": "confusion",
     "draw_counterexample": "counterexample",
     "Alignment": "report",
     "Role": "report",

@@ -1,0 +1,99 @@
+"""Records of each task and the metrics that follow from them."""
+
+import re
+
+import pytest
+
+from regard.errors import DataError
+from regard.metrics import measures_of
+from regard.metrics.records import TASKS, fingerprint
+
+
+def records(references, predictions):
+    pairs = zip(references, predictions, strict=True)
+    return [{"input": str(n), "reference": a, "prediction": b} for n, (a, b) in enumerate(pairs)]
+
+
+BYTES = [{"bytes": 4}, {"bytes": 8}]
+CASES = {
+    "translation": (["a b", "c"], ["a b", "d"], {}, ["BLEU", "chrF"]),
+    "classification": (["x", "y"], ["x", "x"], {"labels": ["x", "y"]}, ["accuracy", "macro F1"]),
+    "tagging": (
+        [["B-X"], ["O"]], [["B-X"], ["B-Y"]], {"scheme": "IOBES"},
+        ["span F1", "span macro F1", "tag accuracy"],
+    ),
+    "question_answering": ([["a b"], []], ["b", ""], {}, ["exact match", "answer F1"]),
+    "summarisation": (
+        ["a b", ["c", "d"]], ["b", "d"], {"stemmer": True},
+        ["ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum"],
+    ),
+    "pairs": ([1.0, 2.0], [3.0, 1.0], {}, ["Pearson", "Spearman"]),
+    "retrieval": ([[0], [1]], [[1], [3, 4]], {"k": [2]}, ["MRR", "recall@2"]),
+    "language_modelling": (
+        BYTES, [{"loss": 2.0, "tokens": 1}, {"loss": 3.0, "tokens": 2}], {},
+        ["bits per byte", "perplexity"],
+    ),
+}  # fmt: skip
+
+
+def test_every_task_is_tested():
+    assert set(CASES) == set(TASKS)
+
+
+@pytest.mark.parametrize("task", CASES)
+def test_metrics_of_a_task_can_be_scored_and_compared(task):
+    references, predictions, options, names = CASES[task]
+    found = records(references, predictions)
+    one, other = measures_of(task, [found, found], options)
+    assert [measure.name for measure in one] == names
+    for measure, twin in zip(one, other, strict=True):
+        assert len(measure) == 2 and measure.score() == twin.score()
+        assert len(measure.joined(twin)) == 4
+
+
+def test_runs_with_other_labels_are_made_comparable():
+    one, other = records(["x", "y"], ["x", "y"]), records(["x", "y"], ["x", "z"])
+    measured = measures_of("classification", [one, other])
+    assert len(measured[0][1].joined(measured[1][1])) == 4
+    tags = [[["B-X"]], [["B-Z"]]]
+    measured = measures_of("tagging", [records([["B-X"]], found) for found in tags])
+    assert len(measured[0][1].joined(measured[1][1])) == 2
+
+
+def test_perplexities_over_other_tokens_are_not_set_side_by_side():
+    one, other = ([{"loss": 2.0, "tokens": n}, {"loss": 1.0, "tokens": 1}] for n in (1, 2))
+    found = measures_of("language_modelling", [records(BYTES, one), records(BYTES, other)])
+    assert [[measure.name for measure in run] for run in found] == [["bits per byte"]] * 2
+
+
+def test_fingerprint_is_of_what_is_asked_alone():
+    one, other = records(["x"], ["y"]), records(["x"], ["z"])
+    assert fingerprint(one) == fingerprint(other) != fingerprint(records(["z"], ["y"]))
+    assert fingerprint(one) != fingerprint(one * 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "found", "options", "message"),
+    [
+        ("taging", [{}], {}, "there is no task 'taging'; did you mean 'tagging'? known: "),
+        (
+            "tagging",
+            [{}],
+            {"schema": 1},
+            "a tagging has no option 'schema'; did you mean 'scheme'?",
+        ),
+        ("tagging", [], {}, "there are no records to score; at least one is needed"),
+        ("tagging", [3], {}, "record 1 is int; an object is needed"),
+        ("pairs", [{"input": 1, "reference": 2}], {}, "record 1 has no 'prediction'; known: input"),
+        ("language_modelling", records([{}], [3.0]), {}, "record 1: its reference has no 'bytes'"),
+        (
+            "language_modelling",
+            records(BYTES, [3, 4]),
+            {},
+            "record 1: its prediction has no 'loss'",
+        ),
+    ],
+)
+def test_what_is_no_record_of_a_known_task_is_refused(task, found, options, message):
+    with pytest.raises(DataError, match="^" + re.escape(message)):
+        measures_of(task, [found], options)
