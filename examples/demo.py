@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import regard as rg
-from regard.tasks.task_file import Task, load_task
+from regard.tasks import Task, load_task
 from regard.train import train, translate_run
 from regard.train.model import load_model
 from regard.train.report import align, write_run_report

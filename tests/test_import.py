@@ -6,6 +6,7 @@ import sys
 OPTIONAL = (
     *("transformers", "tokenizers", "accelerate", "safetensors", "sacrebleu", "tensorboard"),
     *("triton", "matplotlib", "typer", "rich", "pydantic", "yaml"),
+    *("pyarrow", "datasets"),
 )
 
 BLOCKER = f"""

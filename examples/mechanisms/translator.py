@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 import regard as rg
 from regard.metrics.translation import Scores, score
 from regard.tasks.batches import IGNORED, Example, PadExamples, TokenBudgetBatches, encode_pairs
-from regard.tasks.data import read_pairs
-from regard.tasks.splits import drop_repeated_sources, select_pairs, split_pairs
+from regard.tasks.data_settings import TranslationData
 from regard.tasks.tokenizer import train_tokenizer
+from regard.tasks.translation import read_corpus
 
 DATA = Path(__file__).parents[1] / "translation" / "interface.en-fr.tsv.gz"
 MOST_WORDS, TEST, DEV, SUBWORDS = 10, 600, 300, 1000
@@ -50,8 +50,10 @@ class Data(NamedTuple):
 
 def load_data() -> Data:
     """Read the pairs, split them by their sources, and learn subwords."""
-    pairs = drop_repeated_sources(select_pairs(read_pairs(DATA), MOST_WORDS), "first")
-    train, dev, test = split_pairs(pairs, TEST, DEV)
+    settings = TranslationData(
+        path=str(DATA), max_words=MOST_WORDS, duplicates="first", test_pairs=TEST, valid_pairs=DEV
+    )
+    train, dev, test = read_corpus(settings).splits
     tokenizer = train_tokenizer((text for pair in train for text in pair[:2]), SUBWORDS)
     parts = [encode_pairs(part, tokenizer, LONGEST) for part in (train, dev, test)]
     sources, targets = [pair.source for pair in test], [pair.target for pair in test]

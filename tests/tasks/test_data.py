@@ -45,35 +45,47 @@ def test_mark_that_some_editors_write_is_no_part_of_the_text(tmp_path):
 
 
 BROKEN = [
-    ("a.tsv", "", "a.tsv: the file is empty; it needs one pair of texts a line"),
+    ("a.tsv", "", "a.tsv: the file is empty; it needs at least one row"),
     (
         "a.tsv",
         "yes\toui\nno non\n",
-        "a.tsv, line 2: found 1 column, but column 2 is asked for; separate columns by one tab",
+        "a.tsv, line 2: found 1 column, but column 2 is asked for; separate columns as "
+        "the other lines do",
     ),
     (
         "a.tsv",
         "yes\toui\nno\tnon\tnein\n",
-        "a.tsv, line 2: found 3 columns, but the first line has 2; is there a tab too many or too "
-        "few?",
+        "a.tsv, line 2: found 3 columns, but the first line has 2; is there a separator too "
+        "many or too few?",
     ),
     (
         "a.tsv",
         "yes\toui\n\tnon\n",
-        "a.tsv, line 2: the source text is empty; fill it in or delete the line",
+        "a.tsv, line 2: source is empty; fill it in or delete the row",
     ),
     (
         "a.tsv",
         "yes\t \n",
-        "a.tsv, line 1: the target text is empty; fill it in or delete the line",
+        "a.tsv, line 1: target is empty; fill it in or delete the row",
     ),
     (
         "a.tsv",
         b"yes\toui\nd\xe9j\xe0\tvu\n",
-        "a.tsv, line 2: byte 2 is not UTF-8; save the file as UTF-8",
+        "a.tsv, line 2: byte 2 is not UTF-8; save the file as UTF-8, or name its encoding "
+        "in data.encoding",
     ),
-    ("a.txt", "yes\toui\n", "a.txt: the name should end in .tsv, .jsonl, .tsv.gz or .jsonl.gz"),
-    ("pairs", "yes\toui\n", "pairs: the name should end in .tsv, .jsonl, .tsv.gz or .jsonl.gz"),
+    (
+        "a.doc",
+        "yes\toui\n",
+        "a.doc: the name should end in .csv, .tsv, .jsonl or .txt, any of these and "
+        ".gz, or .parquet; or it is a saved dataset",
+    ),
+    (
+        "pairs",
+        "yes\toui\n",
+        "pairs: the name should end in .csv, .tsv, .jsonl or .txt, any of these and "
+        ".gz, or .parquet; or it is a saved dataset",
+    ),
     (
         "a.jsonl",
         '{"source": "yes", "target": "oui"}\n{"source": \n',
@@ -120,10 +132,15 @@ def test_damaged_gzip_is_refused(tmp_path, cut):
         read_pairs(path)
 
 
-@pytest.mark.parametrize("column", ["en", 0, -1])
+@pytest.mark.parametrize("column", [0, -1])
 def test_column_that_is_no_number_from_one_is_refused(tmp_path, column):
     path = write(tmp_path / "a.tsv", "yes\toui\n")
     with pytest.raises(
         DataError, match=rf"columns of a \.tsv are numbers from 1, found {column!r}"
     ):
         read_pairs(path, column, 2)
+
+
+def test_table_with_a_header_is_read_by_names(tmp_path):
+    path = write(tmp_path / "a.csv", 'id,source,target\n7,"yes, sir",oui\n')
+    assert read_pairs(path) == [Pair("yes, sir", "oui", 2)]

@@ -7,9 +7,9 @@ import signal
 import pytest
 import torch
 
+from regard.data.normalise import normal_form
 from regard.errors import DataError, TaskError
 from regard.tasks import load_task
-from regard.tasks.splits import normal_form
 from regard.train import evaluate_run, train, translate_run
 from regard.train.folder import RunFolder
 from regard.train.model import load_model
@@ -51,7 +51,7 @@ def test_run_folder_holds_all_there_is_to_know(finished):
 def test_metrics_say_what_was_measured_how_and_on_what(finished):
     metrics = json.loads((finished.folder / "metrics.json").read_text())
     assert metrics == finished.metrics
-    assert metrics["data"] == {"read": 120, "train": 104, "valid": 6, "test": 10}
+    assert metrics["data"] == {"read": 120, "train": 104, "valid": 6, "test": 10, "left_out": {}}
     assert metrics["test"]["pairs"] == 10 and 0 <= metrics["test"]["bleu"] <= 100
     assert metrics["training"]["steps"] == 12 and metrics["training"]["seconds"] > 0
     assert metrics["mode"] is None
@@ -165,7 +165,7 @@ def test_taken_folder_is_refused(finished, tmp_path):
     task = make_task(tmp_path)
     with pytest.raises(
         TaskError,
-        match=r"run: the folder is not empty, it holds checkpoints, log\.jsonl, metrics\.json, …; "
+        match=r"run: the folder is not empty, it holds checkpoints, data\.json, log\.jsonl, …; "
         r"choose another with --run, or continue the run that is there with --resume$",
     ):
         train(task, finished.folder, progress=False)

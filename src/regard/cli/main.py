@@ -10,9 +10,11 @@ from regard.cli import (
     catalogue,
     check,
     compare,
+    data,
     evaluate,
     explain,
     modes,
+    schema,
     show,
     suggest,
     train,
@@ -57,5 +59,7 @@ app.command("modes")(modes.list_modes)
 app.command("suggest")(suggest.suggest_modes)
 app.command("explain")(explain.explain_program)
 app.command("check")(check.check_program)
+app.command("data")(data.check_data)
+app.command("schema")(schema.print_schema)
 for command in (train.train, evaluate.evaluate, compare.compare, translate.translate, cache.cache):
     app.command()(command)

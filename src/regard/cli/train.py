@@ -2,9 +2,12 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from regard.data import Report
 
 # What a shell reports of a command that Ctrl-C ended.
 INTERRUPTED = 130
@@ -12,6 +15,10 @@ INTERRUPTED = 130
 
 def train(
     task: Annotated[Path, typer.Argument(help="The task file (YAML).")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings in place of the file's: training.steps=100", metavar="K=V"),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option(help="The run folder; runs/NAME if not given.", show_default=False),
@@ -28,15 +35,21 @@ def train(
     from regard.train.report import write_run_report
 
     folder = run or Path("runs") / task.stem
-    result = train_task(load_task(task), folder, resume=resume)
+    words = ["regard", "train", str(task), *(settings or ()), "--run", str(folder)]
+    loaded = load_task(task, settings or ())
+    result = train_task(loaded, folder, resume=resume, on_report=_show_warnings)
     if result.metrics is None:
-        again = shlex.join(["regard", "train", str(task), "--run", str(folder), "--resume"])
+        again = shlex.join([*words, "--resume"])
         typer.echo(f"stopped at step {result.step} of {result.steps}; continue with: {again}")
         raise typer.Exit(INTERRUPTED)
     typer.echo(score_table(result.metrics["test"]))
     report = folder / "report.html"
-    command = shlex.join(["regard", "train", str(task), "--run", str(folder)])
-    write_run_report({task.stem: folder}, report, f"Translation: {task.stem}", command)
+    title = f"Translation: {task.stem}"
+    write_run_report({task.stem: folder}, report, title, shlex.join(words))
     training = result.metrics["training"]
     typer.echo(f"{training['steps']} steps in {training['seconds']:.0f} s, kept in {folder}")
     typer.echo(f"report: {report}")
+
+
+def _show_warnings(report: "Report") -> None:
+    typer.echo(f"the data:\n{report}\n", err=True)

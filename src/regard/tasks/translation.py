@@ -3,21 +3,20 @@
 Leaves to others: the model (`train`), the training run (`train`).
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from regard.errors import DataError, located
+from regard.data import Report, load_corpus
+from regard.data.split import Splits
 from regard.metrics.translation import Scores, score
 from regard.tasks.batches import PadExamples, encode_pairs
-from regard.tasks.data import Pair, read_pairs
-from regard.tasks.splits import Splits, drop_repeated_sources, select_pairs, split_pairs
-from regard.tasks.task_file import DataSettings
+from regard.tasks.data import Pair, pairs_of
+from regard.tasks.data_settings import DataSettings
+from regard.tasks.plan_data import plan_data
 
 # Texts translated at once.
 BATCH = 64
@@ -29,21 +28,21 @@ class Corpus:
 
     Attributes:
         splits: The pairs.
-        read: How many pairs the file holds.
-        sha256: Of the file, in hexadecimal digits.
+        report: What was found, and how many rows were read, kept and left out.
+        sha256: Of the files, in hexadecimal digits.
     """
 
-    splits: Splits
-    read: int
+    splits: Splits[Pair]
+    report: Report
     sha256: str
 
-    def counts(self) -> dict[str, int]:
-        """Return how many pairs were read and how many each split has.
+    def counts(self) -> dict[str, Any]:
+        """Return how many rows were read, how many each split has, and how many were left out.
 
         Returns:
             Counts by name.
         """
-        return {"read": self.read, **{k: len(v) for k, v in self.splits._asdict().items()}}
+        return self.report.counts()
 
 
 @dataclass(frozen=True)
@@ -70,32 +69,22 @@ class Evaluation:
         return {"pairs": len(self.translations), **self.scores._asdict(), **copy}
 
 
-def read_corpus(settings: DataSettings) -> Corpus:
+def read_corpus(settings: DataSettings, positions: int | None = None) -> Corpus:
     """Read, check, select and split the data of a task.
 
     Args:
         settings: The part `data` of a task file.
+        positions: The most tokens the model reads; longer texts are reported.
 
     Returns:
         The data.
 
     Raises:
-        DataError: If the file is not as the settings say; the message names it.
+        DataError: If the files are not as the settings say; the message names file and line.
     """
-    pairs = read_pairs(settings.path, settings.source, settings.target)
-    found = hashlib.sha256(Path(settings.path).read_bytes()).hexdigest()
-    if settings.sha256 not in (None, found):
-        raise DataError(
-            f"{settings.path}: the file has changed: its sha256 is {found[:12]}…, "
-            f"data.sha256 says {str(settings.sha256)[:12]}…"
-        )
-    try:
-        unique = drop_repeated_sources(pairs, settings.duplicates)
-        chosen = select_pairs(unique, settings.max_words)
-        splits = split_pairs(chosen, settings.test_pairs, settings.valid_pairs, settings.seed)
-    except DataError as problem:
-        raise located(problem, settings.path) from None
-    return Corpus(splits, len(pairs), found)
+    found = load_corpus(plan_data(settings, positions))
+    found.report.refuse()
+    return Corpus(Splits(*map(pairs_of, found.splits)), found.report, found.sha256)
 
 
 def most_tokens(source: int, limit: int) -> int:

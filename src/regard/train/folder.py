@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regard.data import Report
 from regard.errors import TaskError
 from regard.modes import Mode, load_mode, save_mode
-from regard.tasks.task_file import Task, load_task, save_task
+from regard.tasks.kinds import Task
+from regard.tasks.task_file import load_task, save_task
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """The scores; their being there means that the run is finished."""
         return self.path / "metrics.json"
+
+    @property
+    def data(self) -> Path:
+        """What was found in the data, and how many rows were kept and left out."""
+        return self.path / "data.json"
 
     @property
     def log(self) -> Path:
@@ -97,6 +104,15 @@ class RunFolder:
         if not self.metrics.is_file():
             raise TaskError(f"{self.path}: this run is not finished; continue it with --resume")
         return self.model
+
+    def write_data_report(self, report: Report) -> None:
+        """Write what was found in the data.
+
+        Args:
+            report: Findings and counts.
+        """
+        text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False)
+        self.data.write_text(text + "\n", encoding="utf-8")
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write the scores.

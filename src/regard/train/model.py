@@ -18,7 +18,7 @@ from transformers import (
 from regard import hf
 from regard.errors import FileError
 from regard.modes import Mode
-from regard.tasks.task_file import Task
+from regard.tasks.kinds import Task
 from regard.tasks.tokenizer import END, PAD
 
 

@@ -8,7 +8,8 @@ import csv
 import logging
 import os
 import platform
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,14 +19,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.utils import logging as bars
 
-from regard.errors import DataError, located
+from regard.data import DataWarning, Report
+from regard.errors import DataError, TaskError, located
 from regard.metrics.records import Record, measures_of
 from regard.metrics.translation import signatures
 from regard.metrics.uncertainty import bootstrap
 from regard.modes import Mode
 from regard.tasks.data import Pair, read_pairs
+from regard.tasks.kinds import Task, TranslationTask
+from regard.tasks.plan_data import layout_of
 from regard.tasks.programs import build_mode
-from regard.tasks.task_file import Task
 from regard.tasks.tokenizer import train_tokenizer
 from regard.tasks.translation import Corpus, Evaluation, evaluate, read_corpus, translate
 from regard.train.examples import write_records
@@ -62,6 +65,7 @@ def train(
     run_dir: str | os.PathLike,
     resume: bool = False,
     progress: bool = True,
+    on_report: Callable[[Report], None] | None = None,
 ) -> Result:
     """Train a task's model and score it on its held-out pairs.
 
@@ -73,18 +77,29 @@ def train(
         run_dir: The run folder.
         resume: Continue the run that is there.
         progress: Show a progress bar.
+        on_report: Is told what was found in the data that training goes on with. None: a
+            DataWarning says how much it is.
 
     Returns:
         Where the run has come to.
 
     Raises:
-        TaskError: If the run folder is taken, or holds nothing to continue.
+        TaskError: If the run folder is taken, or holds nothing to continue, or the task is of a
+            kind that is checked, but not trained.
         DataError: If the data cannot be used; nothing was trained then.
     """
+    if not isinstance(task, TranslationTask):
+        raise TaskError(
+            f"a task of the kind {task.task} cannot be trained yet; its data can be checked with "
+            "`regard data`"
+        )
     mode = build_mode(task.mode)
-    corpus = read_corpus(task.data)
+    corpus = read_corpus(task.data, task.model.positions)
     task = _with_fingerprint(task, corpus)
     folder = (continue_run if resume else begin_run)(run_dir, task, mode)
+    folder.write_data_report(corpus.report)
+    if corpus.report.warnings:
+        (on_report or _warn)(corpus.report)
     with _threads(task.training.threads), _quiet():
         return _train(task, folder, corpus, mode, progress)
 
@@ -107,6 +122,12 @@ def _train(
     save_model(model, tokenizer, folder.model)
     metrics = _finish(folder, task, corpus, model, tokenizer, log.seconds)
     return Result(folder.path, step, steps, metrics)
+
+
+def _warn(report: Report) -> None:
+    first = report.warnings[0]
+    message = f"{len(report.warnings)} remarks on the data, in data.json of the run; {first}"
+    warnings.warn(message, DataWarning, stacklevel=3)
 
 
 def _with_fingerprint(task: Task, corpus: Corpus) -> Task:
@@ -227,7 +248,7 @@ def evaluate_run(
     if data is None:
         pairs = read_corpus(task.data).splits.test
         return pairs, evaluate(model, tokenizer, pairs)
-    pairs = read_pairs(data, task.data.source, task.data.target)
+    pairs = read_pairs(data, layout=layout_of(task.data))
     try:
         return pairs, evaluate(model, tokenizer, pairs)
     except DataError as problem:

@@ -18,11 +18,12 @@ from transformers import (
     TrainerCallback,
 )
 
+from regard.data.split import Splits
 from regard.metrics.translation import score
 from regard.tasks.batches import IGNORED, PadExamples, TokenBudgetBatches, encode_pairs
 from regard.tasks.data import Pair
-from regard.tasks.splits import Splits
-from regard.tasks.task_file import Task, TrainingSettings
+from regard.tasks.kinds import Task
+from regard.tasks.settings import TrainingSettings
 from regard.tasks.translation import BATCH, most_tokens
 
 
@@ -50,7 +51,7 @@ def build_trainer(
     task: Task,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    splits: Splits,
+    splits: Splits[Pair],
     checkpoints: Path,
     callbacks: list[TrainerCallback],
 ) -> TranslationTrainer:

@@ -1,0 +1,165 @@
+"""The schema of a whole task, one class for each kind.
+
+A new kind is one class here, one in `data_settings`, and one entry in the room `data`.
+"""
+
+# Fields of frozen models may be narrowed; pyright takes them for mutable.
+# pyright: reportIncompatibleVariableOverride=false
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from regard.catalogue.find_program import names_variant
+from regard.errors import nearest
+from regard.modes import ROLES
+from regard.tasks.data_settings import (
+    AnswerData,
+    ClassificationData,
+    DataSettings,
+    LanguageData,
+    PairsData,
+    RetrievalData,
+    SummarisationData,
+    TaggingData,
+    TranslationData,
+)
+from regard.tasks.settings import (
+    ModelSettings,
+    Paths,
+    Settings,
+    TokenizerSettings,
+    TrainingSettings,
+    absolute,
+)
+
+
+def _resolve_mode(mode: Any, folder: Path) -> Any:
+    if isinstance(mode, str):
+        return absolute(mode, folder)
+    if not isinstance(mode, dict):
+        return mode
+    return {
+        role: absolute(program, folder)
+        if isinstance(program, str) and not names_variant(program)
+        else program
+        for role, program in mode.items()
+    }
+
+
+class Task(Settings):
+    """A whole task of any kind.
+
+    Attributes:
+        task: Its kind.
+        data: Where the rows are.
+        tokenizer: Subwords.
+        model: The shape of the model.
+        mode: None for plain attention; a mode's .json file; or a program for each role: a name of
+            the catalogue, `file.py:name` or a program's .json file.
+        training: How it is trained.
+    """
+
+    task: str
+    data: DataSettings
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    model: ModelSettings = ModelSettings()
+    mode: Annotated[str | dict[str, str] | None, Paths(_resolve_mode)] = None
+    training: TrainingSettings = TrainingSettings()
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _is_a_mode(cls, value: Any) -> Any:
+        if value is None or isinstance(value, str):
+            return value
+        if not isinstance(value, dict) or not value:
+            raise ValueError("should be a mode's .json file, or a program for each role")
+        for role, program in value.items():
+            if role not in ROLES:
+                raise ValueError(f"'{role}' is no role of attention; {nearest(str(role), ROLES)}")
+            if not isinstance(program, str):
+                raise ValueError(
+                    f"the program of role '{role}' should be a name of the catalogue, "
+                    "file.py:name or a .json file"
+                )
+        return value
+
+
+class TranslationTask(Task):
+    """Texts into texts of another language."""
+
+    task: Literal["translation"]
+    data: TranslationData
+
+
+class ClassificationTask(Task):
+    """A label for each text."""
+
+    task: Literal["classification"]
+    data: ClassificationData
+
+
+class TaggingTask(Task):
+    """A tag for each token."""
+
+    task: Literal["tagging"]
+    data: TaggingData
+
+
+class QuestionAnsweringTask(Task):
+    """The answer to a question, found in its context."""
+
+    task: Literal["question_answering"]
+    data: AnswerData
+
+
+class SummarisationTask(Task):
+    """Long texts into short ones."""
+
+    task: Literal["summarisation"]
+    data: SummarisationData
+
+
+class LanguageModellingTask(Task):
+    """The words of texts from their neighbours."""
+
+    task: Literal["language_modelling"]
+    data: LanguageData
+
+
+class PairsTask(Task):
+    """A label or a score for two texts."""
+
+    task: Literal["pairs"]
+    data: PairsData
+
+
+class RetrievalTask(Task):
+    """The passages that answer a query."""
+
+    task: Literal["retrieval"]
+    data: RetrievalData
+
+
+AnyTask = Annotated[
+    TranslationTask
+    | ClassificationTask
+    | TaggingTask
+    | QuestionAnsweringTask
+    | SummarisationTask
+    | LanguageModellingTask
+    | PairsTask
+    | RetrievalTask,
+    Field(discriminator="task"),
+]
+KINDS: dict[str, type[Task]] = {
+    "translation": TranslationTask,
+    "classification": ClassificationTask,
+    "tagging": TaggingTask,
+    "question_answering": QuestionAnsweringTask,
+    "summarisation": SummarisationTask,
+    "language_modelling": LanguageModellingTask,
+    "pairs": PairsTask,
+    "retrieval": RetrievalTask,
+}
