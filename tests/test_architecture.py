@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "catalogue": "errors ir lang",
     "nn": "errors ir lang passes ops",
     "modes": "errors ir lang catalogue ops",
-    "hf": "errors lang modes ops nn",
+    "hf": "errors ir lang passes ops flex modes nn",
     "data": "errors",
     "metrics": "errors",
     "tasks": "errors catalogue data lang hf metrics modes",

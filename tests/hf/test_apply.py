@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 from transformers import (
-    BertConfig,
-    BertModel,
+    BloomConfig,
+    BloomModel,
     DynamicCache,
     MarianForCausalLM,
     MarianModel,
@@ -365,29 +365,29 @@ def test_a_role_the_model_lacks_is_named():
     with pytest.raises(InputError) as error:
         hf.apply(marian(MarianForCausalLM), Mode("m", decoder=p.causal, encoder=p.plain))
     assert str(error.value) == (
-        "mode 'm' has a program for role 'encoder', which this model lacks; it has cross, decoder"
+        "mode 'm' has a program for role 'encoder', which this model lacks; "
+        "it has cross, decoder, text"
     )
 
 
 @pytest.mark.parametrize(
-    ("model", "kind"),
+    ("model", "kind", "held"),
     [
         (
-            lambda: BertModel(
-                BertConfig(
-                    vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-                    intermediate_size=8,
-                )
-            ),
-            "bert",
+            lambda: BloomModel(BloomConfig(vocab_size=9, hidden_size=8, n_layer=2, n_head=2)),
+            "bloom",
+            ": h.0.self_attention and 1 more",
         ),
-        (lambda: torch.nn.Linear(2, 2), "Linear"),
+        (lambda: torch.nn.Linear(2, 2), "Linear", ""),
     ],
-)  # fmt: skip
-def test_an_architecture_nobody_verified_is_refused_by_name(model, kind):
-    message = f"models of type '{kind}' have not been verified yet; so far: marian"
-    with pytest.raises(UnsupportedError, match=message):
+)
+def test_a_model_that_never_asks_for_attention_is_refused_by_name(model, kind, held):
+    with pytest.raises(UnsupportedError) as error:
         hf.apply(model(), ENCODER)
+    assert str(error.value) == (
+        f"models of type '{kind}' run attention of their own and never ask transformers for an "
+        f"attention function, so it cannot be replaced{held}"
+    )
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, MarianForCausalLM
+from transformers import BloomConfig, BloomModel, MarianForCausalLM
 
 from regard import hf
 from regard.errors import FileError
@@ -273,11 +273,12 @@ def test_a_mode_that_does_not_fit_the_configuration_is_refused(folder, mode, mes
     assert complaint(folder) == f"FOLDER/mode.json: {message}"
 
 
-def test_a_mode_beside_an_architecture_nobody_verified_is_refused(folder):
-    sizes = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    BertModel(BertConfig(**sizes, intermediate_size=8)).save_pretrained(folder)
-    assert complaint(folder) == (
-        "FOLDER/mode.json: models of type 'bert' have not been verified yet; so far: marian"
+def test_a_mode_beside_an_architecture_with_attention_of_its_own_is_refused(folder):
+    BloomModel(BloomConfig(vocab_size=9, hidden_size=8, n_layer=1, n_head=2)).save_pretrained(
+        folder
+    )
+    assert complaint(folder).startswith(
+        "FOLDER/mode.json: models of type 'bloom' run attention of their own and never ask"
     )
 
 

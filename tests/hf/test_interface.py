@@ -171,26 +171,59 @@ def test_a_mask_of_ones_own_is_honoured(model):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def test_a_mask_of_numbers_is_refused(model):
+def test_a_mask_of_numbers_is_added_and_hides_where_it_is_far_below_zero(model):
+    torch.manual_seed(4)
+    hidden = torch.rand(3, 1, 7, 7) < 0.4
+    hidden &= ~torch.eye(7, dtype=torch.bool)
+    mask = torch.randn(3, 1, 7, 7).masked_fill(hidden, -100.0)
+    encoder, ids = eager(model).get_encoder(), padded()["input_ids"]
+    with torch.no_grad():
+        expected = encoder(input_ids=ids, attention_mask=mask)[0]
+        ours(model)
+        found = encoder(input_ids=ids, attention_mask=mask)[0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_mask_of_another_shape_is_refused(model):
     message = (
-        r"MarianAttention got a mask of dtype torch.float32 and shape \(3, 1, 7, 7\); only the "
-        r"model's own mask, bool \(B, 1, N, M\), can be combined with a program"
+        r"MarianAttention got a mask of shape \(3, 1, 7, 5\); "
+        r"expected \(3 or 1, 4 or 1, 7 or 1, 7\)"
     )
     with pytest.raises(UnsupportedError, match=message):
-        ours(model).get_encoder()(padded()["input_ids"], attention_mask=torch.zeros(3, 1, 7, 7))
+        ours(model).get_encoder()(padded()["input_ids"], attention_mask=torch.zeros(3, 1, 7, 5))
 
 
-@pytest.mark.parametrize("name", ["position_bias", "softcap", "sliding_window", "s_aux"])
+def test_a_mask_of_three_axes_is_refused(model):
+    message = r"attention_mask has shape \(3, 7, 7\); give one number per token, \(B, M\), or a"
+    with pytest.raises(UnsupportedError, match=message):
+        ours(model).get_encoder()(padded()["input_ids"], attention_mask=torch.ones(3, 7, 7))
+
+
+@pytest.mark.parametrize("name", ["indices", "block_indices", "cu_seq_lens_q", "warmth"])
 def test_what_would_be_ignored_is_refused(model, name):
+    module = ours(model).get_encoder().layers[0].self_attn
     message = f"MarianAttention passes '{name}', which re-programmed attention would have to ignore"
     with pytest.raises(UnsupportedError, match=message):
-        ours(model)(**padded(), decoder_input_ids=NEXT, **{name: torch.ones(1)})
-
-
-def test_a_cache_that_dropped_keys_is_refused():
-    message = "the cache starts at key 3; caches that drop keys are not supported yet"
+        module(torch.randn(1, 3, 32), **{name: torch.ones(1)})
+    hf.apply(model, EVERYWHERE)
+    message = rf"model.encoder.layers.0.self_attn \(MarianAttention\) passes '{name}'"
     with pytest.raises(UnsupportedError, match=message):
-        interface.mask_function(batch_size=1, q_length=1, kv_length=4, q_offset=6, kv_offset=3)
+        module(torch.randn(1, 3, 32), **{name: torch.ones(1)})
+
+
+def test_a_cache_that_dropped_keys_counts_from_the_first_it_holds():
+    mask = interface.mask_function(
+        batch_size=1, q_length=2, kv_length=4, q_offset=5, kv_offset=3,
+        attention_mask=torch.tensor([[1, 1, 1, 1, 0, 1, 1]]).bool(),
+    )  # fmt: skip
+    assert (mask.query_offset, mask.key_offset) == (5, 3)
+    assert mask.clone()[0, 0].tolist() == [[True, False, True, False], [True, False, True, True]]
+    module = ours(marian()).get_decoder().layers[0].self_attn
+    call = torch.randn(1, 4, 2, 8), *torch.randn(2, 1, 4, 4, 8)
+    found, expected = (
+        interface.attention_function(module, *call, one)[0] for one in (mask, mask.clone())
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_a_mask_knows_its_position_and_the_length_of_its_rows():

@@ -49,7 +49,7 @@ def test_weights_of_a_mode_are_those_of_its_programs(role):
 def test_a_model_is_put_back_when_a_call_fails():
     model = marian()
     own = model.config._attn_implementation
-    with pytest.raises(UnsupportedError, match="MarianAttention passes 'softcap'"):
-        hf.record_weights(model, "cross", **CALL, softcap=1.0)
+    with pytest.raises(UnsupportedError, match="MarianAttention passes 'indices'"):
+        hf.record_weights(model, "cross", **CALL, indices=torch.ones(1))
     assert model.config._attn_implementation == own
     assert model(**CALL).cross_attentions is None

@@ -36,7 +36,15 @@ def test_a_mode_has_a_program_for_each_role():
     assert mode.at("encoder", 0, 4) == [((0, 4), p.alibi)]
     assert mode.at("cross", 5, 8) == [((0, 8), p.additive)]
     assert mode.at("decoder", 0, 4) is None
-    assert ROLES == ("encoder", "decoder", "cross")
+    assert ROLES == ("encoder", "decoder", "cross", "vision", "text", "audio")
+
+
+def test_a_layer_of_several_roles_has_a_number_in_each():
+    mode = Mode("m", "", [Assignment("vision", p.alibi, (2, 3)), Assignment("text", p.additive)])
+    assert mode.at("encoder", 5, 4, {"encoder": 5, "vision": 2}) == [((0, 4), p.alibi)]
+    assert mode.at("encoder", 2, 4, {"encoder": 2, "vision": 1}) is None
+    assert mode.at("encoder", 2, 4) is None
+    assert mode.at("decoder", 0, 4, {"decoder": 0, "text": 9}) == [((0, 4), p.additive)]
 
 
 def test_layers_and_heads_are_spans_without_their_end():
@@ -162,8 +170,8 @@ def test_a_mode_reads_as_text():
     [
         (
             lambda: Mode("m", encodr=p.plain),
-            "'encodr' is no role of attention; did you mean 'encoder'? known: cross, decoder, "
-            "encoder",
+            "'encodr' is no role of attention; did you mean 'encoder'? known: audio, cross, "
+            "decoder, encoder, text, vision",
         ),
         (
             lambda: Assignment("encoder", "plain"),
@@ -263,7 +271,7 @@ KEY = p.alibi.hash
             ["assignments", 2, "role"],
             "encode",
             "assignments[2]: 'encode' is no role of attention; did you mean 'encoder'? known: "
-            "cross, decoder, encoder",
+            "audio, cross, decoder, encoder, text, vision",
         ),
         (
             ["assignments", 2, "program"],

@@ -1,84 +1,21 @@
 """Put a mode into a model, in place, and take it out again.
 
-Leaves to others: what transformers calls (`interface`), saving (`files`).
+Leaves to others: which modules are attention (`places`), what transformers calls (`interface`),
+saving (`files`).
 """
 
-import re
-from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from regard.errors import InputError, UnsupportedError
-from regard.hf.interface import NAME
-from regard.modes.mode import ROLES, Mode
+from regard.hf.bias import stand_down, stand_in
+from regard.hf.interface import NAME, progress
+from regard.hf.places import Place, find_places, own_attention
+from regard.modes.mode import Mode
 from regard.nn.programmed import HeadGroups, Programmed
-
-# Architectures whose calls were compared with their own attention, token by token.
-VERIFIED = ("marian",)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an attention module stands in its model.
-
-    Attributes:
-        path: Its name in the model.
-        role: "encoder", "decoder" or "cross".
-        layer: Its number among the modules of that role.
-        heads: H.
-        width: D.
-    """
-
-    path: str
-    role: str
-    layer: int
-    heads: int
-    width: int
-
-
-def find_places(model: PreTrainedModel) -> dict[str, tuple[nn.Module, Place]]:
-    """Return a model's attention modules by path, with their places.
-
-    Args:
-        model: The model.
-
-    Returns:
-        (module, place) by path, in the order of the model.
-
-    Raises:
-        UnsupportedError: If the architecture has not been verified.
-    """
-    config = getattr(model, "config", None)
-    kind = getattr(config, "model_type", None) or type(model).__name__
-    if kind not in VERIFIED:
-        raise UnsupportedError(
-            f"models of type '{kind}' have not been verified yet; so far: {', '.join(VERIFIED)}"
-        )
-    found: dict[str, tuple[nn.Module, Place]] = {}
-    counts: dict[str, int] = dict.fromkeys(ROLES, 0)
-    for path, module in model.named_modules():
-        if not (type(module).__name__.endswith("Attention") and hasattr(module, "q_proj")):
-            continue
-        role = _role(path, module)
-        heads, width = _head_sizes(module)
-        found[path] = (module, Place(path, role, counts[role], heads, width))
-        counts[role] += 1
-    return found
-
-
-def _head_sizes(module: Any) -> tuple[int, int]:
-    """Return H and D of a model's own attention module."""
-    return int(module.num_heads), int(module.head_dim)
-
-
-def _role(path: str, module: nn.Module) -> str:
-    if re.search(r"encoder_attn|cross_?attn|EncDecAttention", path):
-        return "cross"
-    # A decoder on its own has no "decoder." in its paths.
-    causal = getattr(module, "is_causal", False) or "decoder." in path
-    return "decoder" if causal else "encoder"
 
 
 def apply(model: PreTrainedModel, mode: Mode) -> PreTrainedModel:
@@ -96,27 +33,31 @@ def apply(model: PreTrainedModel, mode: Mode) -> PreTrainedModel:
         The same model.
 
     Raises:
-        UnsupportedError: If the architecture has not been verified.
-        InputError: If the mode does not fit the model; the model is then unchanged.
+        UnsupportedError: If the model does not let its attention be replaced.
+        InputError: If the mode does not fit the model. After an error the model is unchanged.
     """
     if not isinstance(mode, Mode):
         raise InputError(
             f"hf.apply takes a mode, not {mode!r}; make one with rg.Mode(name, encoder=program, …)"
         )
     places = find_places(model)
-    _check_fit(mode, [place.role for _, place in places.values()])
+    _check_fit(mode, [place for _, place in places.values()], model)
     made = {}
     for path, (module, place) in places.items():
-        groups = mode.at(place.role, place.layer, place.heads)
+        groups = mode.at(place.role, place.layer, place.heads, place.numbers)
         if groups is not None:
             made[path] = _programmed(groups, module, place)
     restore(model)
+    before = [(config, config._attn_implementation) for config in _configs(model)]
+    model.set_attn_implementation(NAME)
+    _check_asked(model, before, [places[path] for path in made])
     for path, (module, place) in places.items():
         _attach(module, regard_place=place)
+        stand_in(module, NAME)
         if path in made:
             module.regard = made[path]
-    _attach(model, regard_mode=mode, regard_before=model.config._attn_implementation)
-    model.set_attn_implementation(NAME)
+            module.register_forward_hook(CallCheck(place.path))
+    _attach(model, regard_mode=mode, regard_before=before)
     return model
 
 
@@ -126,14 +67,55 @@ def _attach(module: nn.Module, **values: Any) -> None:
         setattr(module, name, value)
 
 
-def _check_fit(mode: Mode, roles: list[str]) -> None:
+def _configs(model: nn.Module) -> list[Any]:
+    """Return every configuration that a part of the model may be asked by, once each."""
+    found: dict[int, Any] = {}
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if hasattr(config, "_attn_implementation"):
+            found.setdefault(id(config), config)
+    # A configuration may hold those of parts, which parts that are no models ask.
+    for config in list(found.values()):
+        for name in getattr(config, "sub_configs", None) or ():
+            part = getattr(config, name, None)
+            if hasattr(part, "_attn_implementation"):
+                found.setdefault(id(part), part)
+    return list(found.values())
+
+
+def _put_back(before: list[tuple[Any, str | None]]) -> None:
+    for config, implementation in before:
+        # The attribute without the underscore would change the configurations inside it as well.
+        config._attn_implementation_internal = implementation
+
+
+def _check_asked(
+    model: PreTrainedModel, before: list[tuple[Any, str | None]], programmed: list[Any]
+) -> None:
+    """Check that every module with a program will ask for it; transformers only warns."""
+    for module, place in programmed:
+        config = getattr(module, "config", None) or model.config
+        if config._attn_implementation != NAME:
+            _put_back(before)
+            raise UnsupportedError(
+                f"{place.path}: {type(model).__name__} does not let attn_implementation be set "
+                f"here; it stays '{config._attn_implementation}'"
+            )
+
+
+def _check_fit(mode: Mode, places: list[Place], model: nn.Module) -> None:
     """Check that every assignment has a place: one that is dropped in silence helps nobody."""
+    roles = sorted({role for place in places for role in place.numbers})
     for one in mode.assignments:
-        layers = roles.count(one.role)
+        layers = sum(one.role in place.numbers for place in places)
         if not layers:
+            rest = own_attention(model)
+            hint = (
+                f"; {rest[0]} runs attention of its own, which cannot be replaced" if rest else ""
+            )
             raise InputError(
                 f"mode '{mode.name}' has a program for role '{one.role}', which this model lacks; "
-                f"it has {', '.join(sorted(set(roles)))}"
+                f"it has {', '.join(roles)}{hint}"
             )
         if one.layers and one.layers[1] > layers:
             raise InputError(
@@ -144,15 +126,59 @@ def _check_fit(mode: Mode, roles: list[str]) -> None:
 
 def _programmed(groups: HeadGroups, module: nn.Module, place: Place) -> Programmed:
     try:
-        made = Programmed(groups, place.heads, place.width)
+        made = Programmed(
+            groups, place.heads, place.width, key_heads=place.key_heads,
+            value_width=place.value_width,
+        )  # fmt: skip
     except InputError as problem:
         raise InputError(f"{place.path}: {problem}") from None
-    if made.needs:
+    missing = [name for name in made.needs if name not in place.given]
+    if missing:
         raise InputError(
-            f"{place.path}: its program reads '{made.needs[0]}', which the model does not give"
+            f"{place.path}: its program reads '{missing[0]}', which the model does not give"
         )
     like = next(module.parameters())
     return made.to(like.device, like.dtype).train(module.training)
+
+
+class CallCheck:
+    """After a module's forward: fails if its programs did not run.
+
+    Args:
+        path: The module's name in the model.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Check one call; compiled code is checked when it is first run without being compiled.
+
+        Args:
+            module: The attention module.
+            args: Unused.
+            output: Unused.
+
+        Raises:
+            InputError: If the module ran other attention than the mode says.
+        """
+        if torch.compiler.is_compiling():
+            return
+        if id(module) in progress.called:
+            progress.called.discard(id(module))
+            return
+        config: Any = getattr(module, "config", None)
+        runs = getattr(config, "_attn_implementation", NAME)
+        if runs != NAME:
+            raise InputError(
+                f"{self.path} has programs of a mode and ran attn_implementation '{runs}' instead; "
+                f"rg.hf.restore(model) takes the mode out, model.set_attn_implementation('{NAME}') "
+                "runs it again"
+            )
+        raise UnsupportedError(
+            f"{self.path} ({type(module).__name__}) ran and did not call its attention function, "
+            "so its programs had no effect"
+        )
 
 
 def restore(model: PreTrainedModel) -> PreTrainedModel:
@@ -168,8 +194,12 @@ def restore(model: PreTrainedModel) -> PreTrainedModel:
         for name in ("regard", "regard_place"):
             if hasattr(module, name):
                 delattr(module, name)
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(hook, CallCheck):
+                del module._forward_hooks[key]
+        stand_down(module)
     before = getattr(model, "regard_before", None)
     if before is not None:
-        model.set_attn_implementation(before)
+        _put_back(before)
         del model.regard_mode, model.regard_before
     return model

@@ -2,106 +2,130 @@
 
 Both registries need the same name: with the attention function alone, transformers hands over no
 mask at all, and causality and padding are lost without a word. Leaves to others: which module runs
-what (`apply`).
+what (`apply`), what it may see (`masks`, `sight`), what it computes by itself (`own`).
 """
 
+import sys
 import threading
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from torch._compile import _disable_dynamo
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from regard.errors import InputError, UnsupportedError
-from regard.lang.functions import dot
-from regard.lang.pair import Pair
-from regard.lang.program import program
-from regard.lang.trace import Expr
-from regard.lang.weights import softmax
-from regard.nn.programmed import attend_in_layer, draw_seed, variants_of
+from regard.hf.bias import stand_in
+from regard.hf.masks import dense_mask, make_mask
+from regard.hf.own import BIAS, MASK_BIAS, SCALING, Own, by_distance, read_own, where
+from regard.hf.sight import Sight, offset_of, seen_keys, sight_of
+from regard.ir import nodes as n
+from regard.ir.program import AttentionProgram
+from regard.nn.programmed import Programmed, attend_in_layer, draw_seed, variants_of
+from regard.passes.restrict_where import restrict_where
 
 NAME = "regard"
-# What transformers passes beside the tensors and that changes nothing here.
-_HARMLESS = {
-    "position_ids",
-    "cache_position",
-    "output_attentions",
-    "output_hidden_states",
-    "use_cache",
-    "return_dict",
-    "past_key_values",
-    "labels",
-    "layer_idx",
-    "num_items_in_batch",
-}
 
 # Where attention functions put (module, weights) while `observe.record_weights` is at work.
 recording: ContextVar[list[tuple[nn.Module, Tensor]] | None] = ContextVar("recording", default=None)
 
 
 class _Progress(threading.local):
-    """How many tokens the decoder had seen whose own attention ran last in this thread."""
+    """What attention functions of this thread know of each other.
 
-    tokens = 0
-
-
-_progress = _Progress()
-
-
-@lru_cache(maxsize=64)
-def model_attention(scaling: float) -> Any:
-    """Return what a model computes unless a mode says otherwise: scaled dot-product attention.
-
-    Args:
-        scaling: What dot products are multiplied by.
-
-    Returns:
-        The program.
+    Attributes:
+        tokens: How many tokens the decoder had seen whose own attention ran last.
+        called: The programmed modules that called, by id, until `apply` has looked.
     """
 
-    @program
-    def attention(pair: Pair) -> Expr:
-        return softmax(dot(pair.q, pair.k) * scaling)
-
-    return attention
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.called: set[int] = set()
 
 
-def mask_function(*, q_offset: Any = 0, kv_offset: Any = 0, **options: Any) -> Tensor:
+progress = _Progress()
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a call makes of a program: the mask's condition in it, the position bias by distance.
+
+    Attributes:
+        condition: What must hold for a pair beside what the program says, or None.
+        reach: From which distance on a position bias stays the same, or None if it is dense.
+    """
+
+    condition: n.Node | None
+    reach: int | None
+
+    def __call__(self, program: AttentionProgram) -> AttentionProgram:
+        """Return the program that runs."""
+        if self.reach is not None:
+            program = by_distance(program, self.reach)
+        if self.condition is None:
+            return program
+        # What the program declares was checked of itself: a mask may leave a row empty.
+        root = restrict_where(program.root, self.condition)
+        return AttentionProgram(root, program.name, program.doc)
+
+
+@lru_cache(maxsize=1024)
+def _change(condition: n.Node | None, reach: int | None) -> _Change | None:
+    return None if condition is None and reach is None else _Change(condition, reach)
+
+
+@lru_cache(maxsize=1024)
+def _reads_positions(change: _Change | None) -> bool:
+    """Return whether a model's own attention reads positions: most decoding steps need not."""
+    if change is None or change.reach is not None:
+        return change is not None
+    return any(isinstance(node, n.Index) for node in n.walk(change.condition))
+
+
+def mask_function(**options: Any) -> Tensor:
     """Return the mask of a forward pass, true where visible, with the position of its first query.
 
     Args:
-        q_offset: The position of query row 0, an int or a tensor of the cache.
-        kv_offset: The position of key row 0.
-        **options: As transformers passes them to `sdpa_mask`.
+        **options: As transformers passes them to `sdpa_mask`, with the config of the model.
 
     Returns:
-        Bool (B, 1, N, M); its attribute `query_offset` is an int, `key_lengths` says up to which
-        key each batch row sees anything, (B,).
+        Bool (B, 1, N, M), a `masks.Mask` unless its function cannot be traced; dense while
+        torch.compile traces.
 
     Raises:
-        UnsupportedError: If the cache dropped its first keys.
+        UnsupportedError: If the model never asks for attention functions by name.
     """
-    if int(kv_offset):
+    if torch.compiler.is_compiling():
+        return dense_mask(**options)
+    config = options.pop("config", None)
+    if config is not None and not _asks_by_name(type(config)):
         raise UnsupportedError(
-            f"the cache starts at key {int(kv_offset)}; caches that drop keys are not supported yet"
+            f"models of type '{config.model_type}' run attention of their own and never ask for "
+            f'attn_implementation; load the model with "eager" instead of "{NAME}"'
         )
-    # A cache mutates its own tensor before attention runs, so the number is read now.
-    offset = int(q_offset)
-    options.update(allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
-    mask = sdpa_mask(q_offset=offset, **options)
-    assert mask is not None
-    mask.query_offset = offset  # type: ignore[attr-defined]
-    mask.key_lengths = _key_lengths(mask)  # type: ignore[attr-defined]
-    return mask
+    return make_mask(**options)
 
 
-def _key_lengths(mask: Tensor) -> Tensor:
-    """Return the length of each row without padding at its end or a cache's unfilled part."""
-    numbers = torch.arange(1, mask.shape[3] + 1, device=mask.device)
-    return (mask.any(dim=(1, 2)) * numbers).amax(1)
+@lru_cache(maxsize=1024)
+def _asks_by_name(config: type) -> bool:
+    """Return whether the file with a config's models knows transformers' attention functions."""
+    name = config.__module__.replace("configuration_", "modeling_")
+    models = sys.modules.get(name)
+    if models is None or name == config.__module__:
+        return True
+    return any(
+        isinstance(value, AttentionInterface) or _is_model_of_another_file(value, name)
+        for value in vars(models).values()
+    )
+
+
+def _is_model_of_another_file(value: Any, name: str) -> bool:
+    if not isinstance(value, type) or value.__module__ in (name, PreTrainedModel.__module__):
+        return False
+    return issubclass(value, PreTrainedModel) or value.__name__.startswith("AutoModel")
 
 
 def attention_function(
@@ -135,29 +159,77 @@ def attention_function(
         UnsupportedError: If an argument would have to be ignored.
         InputError: If the mask was lost on the way.
     """
-    _refuse_unknown(module, options)
-    _check_mask(module, query, attention_mask)
-    offset = _offset(module, query, key, attention_mask)
+    # Under torch.compile a graph ends here: its tracing cannot look into ours.
+    run = _outside_of_graphs if torch.compiler.is_compiling() else _attend
+    return run(module, (query, key, value), attention_mask, scaling, dropout, options)
+
+
+def _attend(
+    module: nn.Module,
+    rows: tuple[Tensor, Tensor, Tensor],
+    attention_mask: Tensor | None,
+    scaling: float | None,
+    dropout: float,
+    options: dict[str, Any],
+) -> tuple[Tensor, Tensor | None]:
+    _check_registry(module)
+    query, key, _ = rows
+    own = read_own(module, query, scaling, options)
+    sight = sight_of(module, query, key, attention_mask, options.get("is_causal"))
+    if sight.bias is not None:
+        own.inputs[MASK_BIAS] = sight.bias
+    offset = _offset(module, query, key, sight)
     records = recording.get()
     wanted = records is not None or _wants_weights(module, options)
-    common: dict[str, Any] = {"mask": attention_mask, "observe": ("weights",) if wanted else ()}
-    programmed = getattr(module, "regard", None)
+    change = _change(sight.condition, own.reach)
+    common: dict[str, Any] = {
+        "observe": ("weights",) if wanted else (),
+        "change": change,
+        **sight.inputs,
+    }
+    programmed = getattr(module, NAME, None)
+    if programmed is not None or _reads_positions(change):
+        common["query_offset"] = offset
+        if sight.key_offset:
+            places = torch.arange(key.shape[2], device=key.device)
+            common["key_positions"] = places + sight.key_offset
     if programmed is None:
-        plain = model_attention(query.shape[-1] ** -0.5 if scaling is None else scaling)
         if dropout:
             common.update(dropout=dropout, seed=draw_seed())
-        found = attend_in_layer(variants_of(plain), query, key, value, **common)
+        common.update(own.inputs, key_lengths=sight.key_lengths)
+        found = attend_in_layer(variants_of(own.program), *rows, **common)
     else:
-        lengths = getattr(attention_mask, "key_lengths", None)
-        if lengths is None and attention_mask is not None:
-            lengths = _key_lengths(attention_mask)
-        found = programmed(
-            query, key, value, dropout=dropout, query_offset=offset, key_lengths=lengths, **common
-        )
+        common.update(_readable(programmed, own), key_lengths=seen_keys(sight, query, key))
+        _note_call(module, programmed, query)
+        found = programmed(*rows, dropout=dropout, **common)
     output, seen = found if wanted else (found, {})
     if records is not None:
         records.append((module, seen["weights"]))
+    if own.reach is None and BIAS in own.inputs and hasattr(module, "compute_bias"):
+        # From the next call on the bias needs no dense tensor.
+        stand_in(module, NAME)
     return output.transpose(1, 2).contiguous(), seen.get("weights")
+
+
+_outside_of_graphs = _disable_dynamo(_attend)
+
+
+def _readable(programmed: Programmed, own: Own) -> dict[str, Any]:
+    """Return what a mode's programs read of the model's own attention."""
+    given = {SCALING: own.scaling, **own.inputs}
+    if BIAS not in given and MASK_BIAS in given:
+        given[BIAS] = given[MASK_BIAS]
+    reads = programmed.reads
+    return {name: value for name, value in given.items() if name in reads}
+
+
+def _note_call(module: nn.Module, programmed: Programmed, query: Tensor) -> None:
+    progress.called.add(id(module))
+    if programmed.heads != query.shape[1]:
+        raise InputError(
+            f"{where(module)} calls with {query.shape[1]} heads; "
+            f"the mode was applied for {programmed.heads}"
+        )
 
 
 def _wants_weights(module: nn.Module, options: dict[str, Any]) -> bool:
@@ -165,58 +237,29 @@ def _wants_weights(module: nn.Module, options: dict[str, Any]) -> bool:
     return bool(options.get("output_attentions") or getattr(config, "output_attentions", False))
 
 
-def _refuse_unknown(module: nn.Module, options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if name not in _HARMLESS and value is not None and value is not False:
-            raise UnsupportedError(
-                f"{type(module).__name__} passes '{name}', "
-                "which re-programmed attention would have to ignore"
-            )
-
-
-def _check_mask(module: nn.Module, query: Tensor, mask: Tensor | None) -> None:
-    """Check that a mask is one, and that none is missing."""
-    kind = type(module).__name__
-    if mask is None and NAME not in ALL_MASK_ATTENTION_FUNCTIONS:
+def _check_registry(module: nn.Module) -> None:
+    # A look into a dictionary: this runs at every call.
+    if NAME not in AttentionMaskInterface._global_mapping:
         raise InputError(
-            f"{kind} got no mask, because transformers knows no mask function named '{NAME}' "
-            "any more; regard.hf.interface.register() puts it back"
-        )
-    if mask is None and getattr(module, "is_causal", False) and query.shape[2] > 1:
-        raise InputError(
-            f"{kind} is causal and got no mask; "
-            f"is attn_implementation '{NAME}' set on the whole model?"
-        )
-    if mask is not None and (mask.dtype != torch.bool or mask.dim() != 4):
-        raise UnsupportedError(
-            f"{kind} got a mask of dtype {mask.dtype} and shape {tuple(mask.shape)}; only the "
-            "model's own mask, bool (B, 1, N, M), can be combined with a program"
+            f"{where(module)} may get no mask, because transformers knows no mask function named "
+            f"'{NAME}' any more; regard.hf.interface.register() puts it back"
         )
 
 
-def _offset(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None) -> int:
+def _offset(module: nn.Module, query: Tensor, key: Tensor, sight: Sight) -> int:
     """Return the position of the first query."""
     place = getattr(module, "regard_place", None)
     if place is not None and place.role == "cross":
         # The cross mask does not know how far decoding is; the decoder's own attention, which ran
         # just before, does.
-        return _progress.tokens
-    offset = getattr(mask, "query_offset", None)
+        return progress.tokens
+    offset = sight.query_offset
     if offset is None:
-        offset = _offset_seen(query, key, mask) if getattr(module, "is_causal", False) else 0
+        causal = getattr(module, "is_causal", False)
+        offset = offset_of(sight, query, key) if causal else 0
     if place is not None and place.role == "decoder":
-        _progress.tokens = offset
+        progress.tokens = offset
     return offset
-
-
-def _offset_seen(query: Tensor, key: Tensor, mask: Tensor | None) -> int:
-    """Return the position of the first query where its mask lost it, being copied or one's own.
-
-    The keys of a static cache are more than the tokens there are, but a causal query sees itself
-    last.
-    """
-    most = key.shape[2] - query.shape[2]
-    return most if mask is None else min(most, max(0, int(_key_lengths(mask[:, :, :1]).max()) - 1))
 
 
 def register() -> None:

@@ -6,7 +6,7 @@ Leaves to others: putting it into a model (`hf`), its programs' own form (`ir`).
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from regard.ir.json_fields import check_keys, read_int, read_name, read_text
 from regard.ir.program import AttentionProgram, program_of_file
 from regard.ir.strict_json import parse, shown
 
-ROLES = ("encoder", "decoder", "cross")
+# By what a layer does, and for self-attention by what its part of a model reads.
+ROLES = ("encoder", "decoder", "cross", "vision", "text", "audio")
 VERSION = 1
 _KEYS = ("regard", "version", "name", "intent", "hash", "assignments", "programs")
 _ASSIGNMENT_KEYS = ("role", "layers", "heads", "program")
@@ -29,7 +30,9 @@ class Assignment:
     """One program in one place.
 
     Attributes:
-        role: "encoder" (self-attention of the encoder), "decoder" (of the decoder) or "cross".
+        role: "encoder" (self-attention that sees everything), "decoder" (that sees no later
+            token) or "cross"; or "vision", "text" or "audio": self-attention of either kind, in
+            the part of a model that reads images and video, words, or sound.
         program: The program.
         layers: (first layer, layer after the last); None for all.
         heads: (first head, head after the last); None for all.
@@ -100,7 +103,7 @@ class Mode:
             )
 
     def at(
-        self, role: str, layer: int, heads: int
+        self, role: str, layer: int, heads: int, numbers: Mapping[str, int] | None = None
     ) -> list[tuple[tuple[int, int], AttentionProgram]] | None:
         """Return what a layer runs.
 
@@ -108,6 +111,7 @@ class Mode:
             role: Its role.
             layer: Its number among the layers of that role.
             heads: How many heads it has.
+            numbers: Its number among the layers of each role it has, where it has several.
 
         Returns:
             ((first head, head after the last), program) pairs that cover all heads, or None if the
@@ -116,14 +120,16 @@ class Mode:
         Raises:
             InputError: If some heads of the layer are assigned and others are not.
         """
+        places = {**(numbers or {}), role: layer}
         chosen: list[AttentionProgram | None] = [None] * heads
         for one in self.assignments:
-            if one.role != role or not _within(layer, one.layers):
+            if one.role not in places or not _within(places[one.role], one.layers):
                 continue
             start, stop = one.heads or (0, heads)
             if stop > heads:
                 raise InputError(
-                    f"mode '{self.name}': heads {start}:{stop} of role '{role}'; there are {heads}"
+                    f"mode '{self.name}': heads {start}:{stop} of role '{one.role}'; "
+                    f"there are {heads}"
                 )
             chosen[start:stop] = [one.program] * (stop - start)
         if all(program is None for program in chosen):

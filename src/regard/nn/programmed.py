@@ -3,7 +3,7 @@
 Leaves to others: projections (`attention`), whole layers (`layers`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ _TAKEN = {"x", "context", "lengths", "context_lengths", "mask", "cache", "dropou
 
 
 Variants = dict[tuple[bool, bool], AttentionProgram]
+# What a call makes of a layer's program before it runs; must be hashable, and equal for the same.
+Change = Callable[[AttentionProgram], AttentionProgram]
 
 
 @lru_cache(maxsize=1024)
@@ -62,6 +64,7 @@ def attend_in_layer(
     *,
     mask: Tensor | None = None,
     dropout: float = 0.0,
+    change: Change | None = None,
     **options: Any,
 ) -> Any:
     """Attend with the mask and dropout of a layer, of which the program need not know.
@@ -73,6 +76,7 @@ def attend_in_layer(
         v: (B, G, M, E).
         mask: Further pairs to hide: bool (B or 1, H or 1, N, M), true where visible.
         dropout: The probability of dropping a weight.
+        change: Makes of the program the one that runs.
         **options: The options and named inputs of `attend`.
 
     Returns:
@@ -82,7 +86,20 @@ def attend_in_layer(
         options[MASK] = mask
     if dropout:
         options[DROPOUT] = dropout
-    return attend(variants[mask is not None, bool(dropout)], q, k, v, **options)
+    program = variants[mask is not None, bool(dropout)]
+    if change is not None:
+        program = _changed(program, change)
+    return attend(program, q, k, v, **options)
+
+
+@lru_cache(maxsize=4096)
+def _changed(program: AttentionProgram, change: Change) -> AttentionProgram:
+    return change(program)
+
+
+@lru_cache(maxsize=4096)
+def _leaves(program: AttentionProgram) -> dict[str, n.Node]:
+    return {leaf.name: leaf for leaf in program.inputs}
 
 
 class _Group(nn.Module):
@@ -116,21 +133,26 @@ class _Group(nn.Module):
                 parameter.copy_(initial_tensor(arrays[name], tuple(parameter.shape)))
 
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict[str, Any]
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        change: Change | None,
+        options: dict[str, Any],
     ) -> Any:
         """Attend with this group's heads of whole-layer tensors."""
         per_key_head = q.shape[1] // k.shape[1]
         own = slice(self.start, self.stop)
         keys = slice(self.start // per_key_head, self.stop // per_key_head)
         heads = {k.shape[1]: keys, q.shape[1]: own}
-        named = {
-            name: _own_heads(self.reads.get(name), value, heads) for name, value in options.items()
-        }
+        reads = self.reads if change is None else _leaves(_changed(self.program, change))
+        named = {name: _own_heads(reads.get(name), value, heads) for name, value in options.items()}
         learned = {name: getattr(self.learned, name) for name in self.shapes}
         return attend_in_layer(
             self.variants, q[:, own], k[:, keys], v[:, keys],
             mask=None if mask is None else _own_heads(n.PairInput(MASK), mask, heads),
-            first_head=self.start, total_heads=self.heads, **learned, **named,
+            change=change, first_head=self.start, total_heads=self.heads, **learned, **named,
         )  # fmt: skip
 
 
@@ -204,6 +226,11 @@ class Programmed(nn.Module):
         self.groups = nn.ModuleList(_Group(one, *span, heads, known) for span, one in groups)
 
     @property
+    def reads(self) -> set[str]:
+        """The inputs beside q, k, v and the parameters that any of the programs reads."""
+        return {name for group in self._each_group() for name in group.reads} - {"q", "k", "v"}
+
+    @property
     def needs(self) -> list[str]:
         """The inputs beside q, k and v that every call has to give."""
         leaves = {name: leaf for group in self._each_group() for name, leaf in group.reads.items()}
@@ -227,6 +254,7 @@ class Programmed(nn.Module):
         *,
         mask: Tensor | None = None,
         dropout: float = 0.0,
+        change: Change | None = None,
         observe: Sequence[str] = (),
         **options: Any,
     ) -> Any:
@@ -238,6 +266,7 @@ class Programmed(nn.Module):
             v: (B, G, M, E).
             mask: Further pairs to hide: bool (B or 1, H or 1, N, M), true where visible.
             dropout: The probability of dropping a weight; only while training.
+            change: Makes of each program the one that runs; hashable, and equal for the same.
             observe: As for `attend`.
             **options: Other options of `attend` and the programs' further inputs.
 
@@ -252,7 +281,8 @@ class Programmed(nn.Module):
             if "seed" not in options:
                 options["seed"] = draw_seed()
         parts = [
-            group(q, k, v, mask, self._options_of(group, options)) for group in self._each_group()
+            group(q, k, v, mask, change, self._options_of(group, options))
+            for group in self._each_group()
         ]
         if len(parts) == 1:
             return parts[0]

@@ -6,6 +6,7 @@ backends; so is a bias that needs a gradient. Leaves to others: recognition
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -141,12 +142,17 @@ def scale_of(kernel: Kernel, bound: Bound) -> float:
     Raises:
         Declined: If it is not a positive number, which torch's kernels do not promise to take.
     """
-    names = [node.name for node in n.walk(kernel.parts.scale) if isinstance(node, n.Scalar)]
-    scalars = {name: float(bound.tensors[name]) for name in names}
+    scalars = {name: float(bound.tensors[name]) for name in _scalars_of(kernel.parts.scale)}
     scale = number_of(kernel.parts.scale, bound.q.shape[-1], scalars)
     if not 0 < scale < math.inf:
         raise Declined(f"its score multiplies dot(q, k) by {scale}")
     return scale
+
+
+@lru_cache(maxsize=1024)
+def _scalars_of(node: n.Node) -> tuple[str, ...]:
+    """Return the names of the run-time numbers of an expression; found once, for every call."""
+    return tuple(found.name for found in n.walk(node) if isinstance(found, n.Scalar))
 
 
 def _finite(tensor: Tensor) -> bool:
