@@ -3,9 +3,11 @@ from functools import partial
 
 import pytest
 
-from regard.cli.check import check_program
+from regard.cli.check import check_program_or_model, names_model
 from regard.errors import InputError, ProgramError
+from regard.hf.check.tiny import tiny_model
 from tests.cli.alone import run_alone
+from tests.hf.check.planted import RIGHT, registered
 
 PROGRAMS = """
 import regard as rg
@@ -28,7 +30,7 @@ def broken(pair):
     return rg.softmax(rg.dot(pair.q, pair.k), where=pair.j <= pair.i + 1)
 """
 
-run = partial(run_alone, check_program)
+run = partial(run_alone, check_program_or_model)
 
 
 def test_every_contract_is_answered(file):
@@ -86,3 +88,57 @@ def test_file_with_a_broken_declaration_is_refused(tmp_path):
     path.write_text(BROKEN, encoding="utf-8")
     with pytest.raises(ProgramError, match="broken declares 'causal' and breaks it"):
         run(path)
+
+
+def test_a_model_type_is_checked_with_the_attention_named():
+    done = run("mistral", "--attn", "sdpa", "--only", "window edges", "--only", "left padding")
+    assert done.exit_code == 0
+    first, *rows, last = done.stdout.splitlines()
+    assert first == "MistralForCausalLM, attention 'sdpa'"
+    assert [row[:15].rstrip() for row in rows] == ["✓ left padding", "✓ window edges"]
+    assert last.startswith("2 passed, 0 failed, 0 not applicable")
+
+
+def test_a_model_that_fails_a_check_ends_with_code_1():
+    with registered(RIGHT, None) as name:
+        done = run("LlamaForCausalLM", "--attn", name, "--only", "causality", "--json")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert told["model"] == "LlamaForCausalLM" and not told["passed"]
+    assert [row["verdict"] for row in told["rows"]] == ["failed"]
+
+
+def test_a_folder_is_a_model(tmp_path):
+    tiny_model("bert").save_pretrained(tmp_path)
+    done = run(tmp_path, "--attn", "eager", "--only", "both directions")
+    assert done.exit_code == 0 and done.stdout.startswith("BertForMaskedLM, attention 'eager'")
+
+
+def test_a_name_of_the_catalogue_comes_before_a_model_of_that_name(tmp_path, monkeypatch):
+    assert not names_model("mamba") and names_model("MambaForCausalLM")
+    for name in ("alibi", "gpt2.pytorch"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not names_model("alibi") and names_model("./alibi") and names_model("gpt2.pytorch")
+
+
+def test_a_name_that_nobody_knows_gets_the_nearest_of_both():
+    with pytest.raises(InputError, match="the catalogue has no 'lama'") as caught:
+        run("lama")
+    assert "transformers has no model 'lama'; did you mean 'llama'?" in str(caught.value)
+    with pytest.raises(InputError, match="'no/such' is no file of programs and no folder"):
+        run("no/such")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mistral", "--contract", "causal"), "'mistral' is a model, which --contract is not for"),
+        (("mistral", "--out", "a.png"), "'mistral' is a model, which --out is not for"),
+        (("alibi", "--attn", "sdpa"), "'alibi' is a program, which --attn is not for"),
+        (("alibi", "--only", "causality"), "'alibi' is a program, which --only is not for"),
+    ],
+)
+def test_options_of_the_other_kind_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        run(*arguments)

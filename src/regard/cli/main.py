@@ -58,7 +58,7 @@ app.command()(show.show)
 app.command("modes")(modes.list_modes)
 app.command("suggest")(suggest.suggest_modes)
 app.command("explain")(explain.explain_program)
-app.command("check")(check.check_program)
+app.command("check")(check.check_program_or_model)
 app.command("data")(data.check_data)
 app.command("schema")(schema.print_schema)
 for command in (train.train, evaluate.evaluate, compare.compare, translate.translate, cache.cache):

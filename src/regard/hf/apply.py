@@ -189,7 +189,12 @@ def restore(model: PreTrainedModel) -> PreTrainedModel:
 
     Returns:
         The same model, with its own attention.
+
+    Raises:
+        InputError: If the model has adapters, which belong to the mode they were trained with.
     """
+    if hasattr(model, "peft_config"):
+        raise InputError("the model has adapters; take them out first: model = adapted.unload()")
     for module in model.modules():
         for name in ("regard", "regard_place"):
             if hasattr(module, name):

@@ -5,6 +5,7 @@ numbers by distance come from the module's own function, so that gradients reach
 Leaves to others: programs that read the table (`own`).
 """
 
+import copy
 import inspect
 from typing import Any
 
@@ -115,12 +116,23 @@ def stand_in(module: nn.Module, name: str) -> bool:
         return False
     if list(inspect.signature(own).parameters) != _ARGUMENTS:
         return False
-    near, far = _by_distance(module, reach, None), _by_distance(module, 4 * reach, None)
+    probe = _numbered(module)
+    near, far = _by_distance(probe, reach, "cpu"), _by_distance(probe, 4 * reach, "cpu")
     steady = (near[:, :1] == far[:, : 3 * reach + 1]).all()
     if not (steady and (near[:, -1:] == far[:, 5 * reach :]).all()):
         return False
     vars(module)["compute_bias"] = BiasByDistance(module, name)
     return True
+
+
+def _numbered(module: nn.Module) -> nn.Module:
+    """Return a module's twin whose biases all differ and are there, also before weights are."""
+    twin, table = copy.copy(module), copy.deepcopy(module.relative_attention_bias)
+    table = table.to_empty(device="cpu")  # type: ignore[operator]
+    for parameter in table.parameters():
+        parameter.copy_(torch.arange(parameter.numel(), device="cpu").view_as(parameter))
+    twin._modules = {**module._modules, "relative_attention_bias": table}
+    return twin
 
 
 def stand_down(module: nn.Module) -> None:

@@ -7,7 +7,6 @@ what (`apply`), what it may see (`masks`, `sight`), what it computes by itself (
 
 import sys
 import threading
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,15 +21,13 @@ from regard.hf.bias import stand_in
 from regard.hf.masks import dense_mask, make_mask
 from regard.hf.own import BIAS, MASK_BIAS, SCALING, Own, by_distance, read_own, where
 from regard.hf.sight import Sight, offset_of, seen_keys, sight_of
+from regard.hf.watching import watched
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
 from regard.nn.programmed import Programmed, attend_in_layer, draw_seed, variants_of
 from regard.passes.restrict_where import restrict_where
 
 NAME = "regard"
-
-# Where attention functions put (module, weights) while `observe.record_weights` is at work.
-recording: ContextVar[list[tuple[nn.Module, Tensor]] | None] = ContextVar("recording", default=None)
 
 
 class _Progress(threading.local):
@@ -179,16 +176,16 @@ def _attend(
     if sight.bias is not None:
         own.inputs[MASK_BIAS] = sight.bias
     offset = _offset(module, query, key, sight)
-    records = recording.get()
-    wanted = records is not None or _wants_weights(module, options)
+    watch = watched(module, key.shape[2], _wants_weights(module, options))
     change = _change(sight.condition, own.reach)
     common: dict[str, Any] = {
-        "observe": ("weights",) if wanted else (),
+        "observe": watch.names,
         "change": change,
         **sight.inputs,
+        **watch.features,
     }
     programmed = getattr(module, NAME, None)
-    if programmed is not None or _reads_positions(change):
+    if programmed is not None or watch.names or _reads_positions(change):
         common["query_offset"] = offset
         if sight.key_offset:
             places = torch.arange(key.shape[2], device=key.device)
@@ -202,9 +199,8 @@ def _attend(
         common.update(_readable(programmed, own), key_lengths=seen_keys(sight, query, key))
         _note_call(module, programmed, query)
         found = programmed(*rows, dropout=dropout, **common)
-    output, seen = found if wanted else (found, {})
-    if records is not None:
-        records.append((module, seen["weights"]))
+    output, seen = found if watch.names else (found, {})
+    watch.tell(seen)
     if own.reach is None and BIAS in own.inputs and hasattr(module, "compute_bias"):
         # From the next call on the bias needs no dense tensor.
         stand_in(module, NAME)

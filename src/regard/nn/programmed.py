@@ -102,6 +102,14 @@ def _leaves(program: AttentionProgram) -> dict[str, n.Node]:
     return {leaf.name: leaf for leaf in program.inputs}
 
 
+class _Learned(nn.Module):
+    """The parameters of a program, handed over by a call: what keeps weights elsewhere fetches them
+    for a module that is called."""
+
+    def forward(self) -> dict[str, nn.Parameter]:
+        return dict(self.named_parameters())
+
+
 class _Group(nn.Module):
     """One program on consecutive heads, with its parameters."""
 
@@ -115,7 +123,7 @@ class _Group(nn.Module):
         arrays = {leaf.name: leaf for leaf in program.parameters}
         self.reads = {leaf.name: leaf for leaf in program.inputs if leaf.name not in arrays}
         self.shapes = parameter_shapes(program.root, heads, widths)
-        self.learned = nn.Module()
+        self.learned = _Learned()
         for name, shape in self.shapes.items():
             if hasattr(self.learned, name):
                 raise InputError(
@@ -148,7 +156,7 @@ class _Group(nn.Module):
         heads = {k.shape[1]: keys, q.shape[1]: own}
         reads = self.reads if change is None else _leaves(_changed(self.program, change))
         named = {name: _own_heads(reads.get(name), value, heads) for name, value in options.items()}
-        learned = {name: getattr(self.learned, name) for name in self.shapes}
+        learned = self.learned()
         return attend_in_layer(
             self.variants, q[:, own], k[:, keys], v[:, keys],
             mask=None if mask is None else _own_heads(n.PairInput(MASK), mask, heads),

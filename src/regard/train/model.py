@@ -75,7 +75,7 @@ def save_model(
         tokenizer: Its tokenizer.
         folder: Where; made if it is not there.
     """
-    hf.save(model, folder)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -91,7 +91,7 @@ def load_model(folder: str | os.PathLike) -> tuple[PreTrainedModel, PreTrainedTo
     Raises:
         FileError: If something is missing.
     """
-    return hf.load(folder), load_tokenizer(folder)
+    return hf.from_pretrained(folder), load_tokenizer(folder)
 
 
 def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase:

@@ -170,16 +170,15 @@ def align(
     written = tokenizer(translation, return_tensors="pt")["input_ids"]
     # The decoder reads the start token and all tokens but the last to write all tokens.
     start = torch.full((1, 1), model.config.decoder_start_token_id)
-    layers = hf.record_weights(
-        model,
-        "cross",
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        decoder_input_ids=torch.cat([start, written[:, :-1]], dim=1),
-    )
+    with torch.no_grad(), hf.observe(model, ["weights"], role="cross", layers=-1) as seen:
+        model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            decoder_input_ids=torch.cat([start, written[:, :-1]], dim=1),
+        )
     read = [tokenizer.convert_ids_to_tokens(int(one)) for one in inputs["input_ids"][0]]
     wrote = [tokenizer.convert_ids_to_tokens(int(one)) for one in written[0]]
-    return layers[-1][0], [str(token) for token in read], [str(token) for token in wrote]
+    return seen["weights"][0][0], [str(token) for token in read], [str(token) for token in wrote]
 
 
 def _environment(metrics: Mapping[str, Any]) -> dict[str, Any]:
