@@ -21,7 +21,7 @@ WORKERS := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-all bench lint docs gallery errors sanitize clean
+.PHONY: help install demo test test-all test-gpu bench lint docs gallery errors sanitize clean
 
 say = @printf '\n== %s\n' "$(1)"
 
@@ -48,6 +48,10 @@ test: lint docs ## all checks and the quick tests
 test-all: lint docs ## all checks and every test, the long ones too
 	$(call say,all tests)
 	@REGARD_TEST_ALL=1 $(BIN)/python -m pytest -q $(WORKERS)
+
+test-gpu: $(READY) ## the kernels for GPUs on this machine's own; where there is none, in Triton's interpreter
+	$(call say,tests of backend triton)
+	@$(BIN)/python -m pytest -q tests/backends/triton
 
 bench: $(READY) ## run every benchmark; tables here, JSON beside the scripts
 	@for script in $(BENCHMARKS); do printf '\n== %s\n' "$$script"; $(BIN)/python "$$script" || exit 1; done

@@ -27,6 +27,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+# Torch's compiler imports Triton, which reads this then.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from regard.backends import base, triton
+
+# Interpreted kernels run where a test asks for them (tests/backends/triton) and nowhere else.
+if triton.machine.is_interpreted():
+    base.registered().pop("triton", None)
+
 SEED = 1234
 
 # An example that builds tensors is slow by nature; only wrong answers are failures.

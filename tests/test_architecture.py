@@ -45,7 +45,7 @@ FRONT = {
 }
 SHARED_BY_BACKENDS = {"base", "values"}
 # Backends that run parts of their work in another's kernels.
-BUILT_ON = {"linear": {"cpu"}}
+BUILT_ON = {"linear": {"cpu"}, "triton": {"cpu"}}
 
 FILE_LINES = 500
 FUNCTION_LINES = 60

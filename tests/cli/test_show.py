@@ -165,8 +165,8 @@ def test_inputs_are_read_as_the_program_uses_them(file):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--code", "gpu"], "no backend 'gpu' writes code; did you mean 'cpu'? known: cpu"),
-        (["--code", "tiled"], "no backend 'tiled' writes code; known: cpu"),
+        (["--code", "gpu"], "no backend 'gpu' writes code; did you mean 'cpu'? known: cpu, triton"),
+        (["--code", "tiled"], "no backend 'tiled' writes code; known: cpu, triton"),
         (["--backward"], "--backward shows the gradient's code; give --code as well"),
     ],
 )

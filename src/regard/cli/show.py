@@ -35,7 +35,9 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
     code: Annotated[
         str | None,
-        typer.Option(metavar="BACKEND", help="Print the code that a backend writes, alone: cpu."),
+        typer.Option(
+            metavar="BACKEND", help="Print the code that a backend writes, alone: cpu or triton."
+        ),
     ] = None,
     backward: Annotated[
         bool, typer.Option("--backward", help="With --code: that of the gradient.")

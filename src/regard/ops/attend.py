@@ -52,7 +52,7 @@ def attend(
         total_heads: How many heads the whole layer has; H unless given.
         observe: What to return beside the output, e.g. "lse", "entropy:a", "distance", "mass:f",
             "received", "top:8", "map:64x64", the dense "weights"; docs/observing.md has them all.
-        backend: "auto", or "linear", "sdpa", "cpu", "tiled", "reference".
+        backend: "auto", or "linear", "sdpa", "triton", "cpu", "tiled", "reference".
         seed: What random booleans (dropout, keep) are drawn from; None draws none.
         **named_inputs: The program's parameters (from their initialisers unless given), tables,
             run-time scalars, features, vectors and pair inputs, by name.

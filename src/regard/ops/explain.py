@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from regard.backends.base import Facts, Request, registered
+from regard.backends.triton import TritonBackend
 from regard.errors import InputError, nearest
 from regard.ir.bound import Bound
 from regard.ir.program import AttentionProgram
@@ -204,7 +205,9 @@ def emitted_code(
         InputError: If there is no such backend, or something does not fit.
         UnsupportedError: If the backend cannot run the program.
     """
-    writers = {name: one for name, one in registered().items() if isinstance(one, WritesCode)}
+    # One that cannot run here can still be read.
+    known = {TritonBackend.name: TritonBackend(), **registered()}
+    writers = {name: one for name, one in known.items() if isinstance(one, WritesCode)}
     if backend not in writers:
         raise InputError(f"no backend '{backend}' writes code; {nearest(backend, writers)}")
     call = imagine_call(program, (q, k, v), training, options)

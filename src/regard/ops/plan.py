@@ -13,6 +13,7 @@ import regard.backends.cpu
 import regard.backends.linear
 import regard.backends.sdpa
 import regard.backends.tiled
+import regard.backends.triton
 import regard.ops.reference_backend  # registered last: the slow meaning
 from regard.backends.base import Backend, Request, registered
 from regard.errors import InputError, UnsupportedError, nearest
@@ -96,8 +97,12 @@ def _order(request: Request, known: dict[str, Backend]) -> list[str]:
     first = next((names for limit, names in _FIRST_IN_SMALL if work < limit), ())
     few = request.queries * request.keys < _FEWEST_PAIRS_A_ROW * (request.queries + request.keys)
     last = ("linear", "reference") if few else ()
+
     # Where states pay, everything else takes the square of their time.
-    return sorted(known, key=lambda name: (name not in first, name in last, name != "linear"))
+    def rank(name: str) -> tuple[bool, ...]:
+        return name not in first, name in last, name != "linear", name in ("tiled", "reference")
+
+    return sorted(known, key=rank)
 
 
 def _warn_without_compiler(reason: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from regard.backends.base import registered
 from regard.backends.tiled.kernel import force_tile
+from regard.backends.triton.machine import why_not_on
 from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
@@ -32,8 +33,10 @@ GRADIENT_SLACK = 8.0
 # is the rounding of δ, at most 2 times that of the largest result in 2800 cases.
 CANCELLED_SLACK = 4.0
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+# Backends that multiply halves by halves: weights and derived rows are rounded to them first.
+MULTIPLIES_HALVES = ("triton",)
 # What a backend never returns: kernels that hold no dense weights have none to show.
-NOT_OBSERVED = {"cpu": ("weights",)}
+NOT_OBSERVED = {"cpu": ("weights",), "triton": ("weights", "top:3", "map:4x5")}
 SEED = 11
 # A feature of keys that only what is observed reads: one of three classes.
 CLASS = "class_of_key"
@@ -197,6 +200,9 @@ def check_case(backend: str, case: Case) -> str | None:
         terms = _terms_of(case, name, value)
         what = f"{backend}: {case}: {name}"
         added, slack = scale * terms**0.5, 2.0
+        if backend in MULTIPLIES_HALVES and torch.finfo(case.dtype).bits < 32:
+            # What is added up was rounded to halves, and so are the sums that gradients subtract.
+            added *= torch.finfo(case.dtype).eps / torch.finfo(torch.float32).eps
         if name.startswith("grad of "):
             added, slack = CANCELLED_SLACK * added, GRADIENT_SLACK
         assert_as_good_as_eager(value, eager[name], exact[name], slack, added, what)
@@ -264,10 +270,18 @@ def run_case(
     if dtype == torch.float64:
         inputs = {k: x.double() if x.is_floating_point() else x for k, x in inputs.items()}
     observe = observed(backend, case) if observe is None else observe
+    device, options = _device_of(backend), setting.options()
+    inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+    given = [name for name, value in options.items() if isinstance(value, Tensor)]
+    options |= {name: options[name].to(device) for name in given}
     with setting.forced():
-        return run_both(
-            program, inputs, observe, setting.rows_alone, backend=backend, **setting.options()
-        )
+        found = run_both(program, inputs, observe, setting.rows_alone, backend=backend, **options)
+    return {name: value.cpu() for name, value in found.items()}
+
+
+def _device_of(backend: str) -> str:
+    """Return where a backend's kernels run: a GPU's there, unless they are interpreted."""
+    return "cuda" if backend == "triton" and why_not_on("cuda") is None else "cpu"
 
 
 def run_both(
@@ -322,7 +336,8 @@ def classes_of_keys(keys: Tensor, observe: tuple[str, ...]) -> dict[str, Tensor]
     if not any(CLASS in name for name in observe):
         return {}
     drawn = torch.Generator().manual_seed(SEED)
-    return {CLASS: torch.randint(0, 3, (keys.shape[0], 1, keys.shape[2]), generator=drawn)}
+    kinds = torch.randint(0, 3, (keys.shape[0], 1, keys.shape[2]), generator=drawn)
+    return {CLASS: kinds.to(keys.device)}
 
 
 def _gradients(values: dict[str, Tensor], leaves: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -340,7 +355,7 @@ def _weights_like(value: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(SEED)
     drawn = torch.randn(value.shape, generator=generator)
     # Exact in every dtype, so that all runs of a case weigh alike.
-    return drawn.to(torch.bfloat16).to(value.dtype)
+    return drawn.to(torch.bfloat16).to(value)
 
 
 def observable(program: AttentionProgram) -> tuple[str, ...]:

@@ -13,9 +13,7 @@ from regard.backends.cpu.caller import Caller
 from regard.backends.cpu.gradient import GradientSweeps
 from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.keysweep import KeySweep, delta_of
-from regard.backends.cpu.matrix import matrix_defines
-from regard.backends.cpu.module import KEY_BLOCK, WHOLE, Module
-from regard.backends.cpu.slots import place_kind
+from regard.backends.cpu.module import Module
 from regard.backends.cpu.watch import place_largest
 from regard.backends.values import layout
 from regard.backends.values.evaluate import Cache, Evaluator
@@ -28,8 +26,6 @@ from regard.passes.build import call
 from regard.passes.differentiate import Adjoint, Gradient, differentiate
 from regard.passes.split_pairs import Input
 
-# Tasks of a call, whatever its threads: enough for any machine, few enough to add up.
-_LEAST_TASKS = 8
 # Along which axes each kind of input receives.
 _AXES = {"query": "bhi", "query_row": "bhic", "key": "bhj", "key_row": "bhjc", "number": "bh",
          "channels": "bhc", "diagonal": "bhj", "query_table": "bhic",
@@ -45,6 +41,16 @@ class _Run:
     bound: Bound
     holes: dict[str, Tensor]
     totals: Totals
+    make_caller: type[Caller]
+
+    def caller(self, holes: dict[str, Tensor]) -> Caller:
+        """Return what calls kernels on these row values."""
+        return self.make_caller(self.kernel, self.bound, holes)
+
+    def nothing(self) -> Tensor:
+        """Return a zero of no row."""
+        like = {"dtype": self.bound.compute_dtype, "device": self.bound.q.device}
+        return torch.zeros((1, 1, 1, 1, 1), **like)
 
     def rows(self) -> Evaluator:
         """Return what evaluates query-row expressions, of all rows at once."""
@@ -52,7 +58,11 @@ class _Run:
 
 
 def run_backward(
-    kernel: Kernel, bound: Bound, saved: dict[str, Tensor], grads: dict[str, Tensor]
+    kernel: Kernel,
+    bound: Bound,
+    saved: dict[str, Tensor],
+    grads: dict[str, Tensor],
+    make_caller: type[Caller] = Caller,
 ) -> dict[str, Tensor]:
     """Compute the gradients of a call.
 
@@ -61,6 +71,7 @@ def run_backward(
         bound: The call.
         saved: From `run_forward`.
         grads: The adjoint of each output, by name, in computing dtype.
+        make_caller: What calls the kernels.
 
     Returns:
         The gradients of the wanted tensors, by name.
@@ -69,7 +80,8 @@ def run_backward(
     if kernel.reads_summed:
         holes["summed"] = saved["summed"].unsqueeze(3)
     sweeps = kernel.gradient(frozenset(grads))
-    run = _Run(kernel, sweeps, bound, holes, Totals(kernel.request.wanted, bound))
+    totals = Totals(kernel.request.wanted, bound)
+    run = _Run(kernel, sweeps, bound, holes, totals, make_caller)
     holes |= place_largest(kernel, saved, grads)
     run.holes["do"] = _summed_adjoint(run, grads["output"].unsqueeze(3))
     _statistic_adjoints(run, grads)
@@ -94,14 +106,14 @@ def _summed_adjoint(run: _Run, received: Tensor) -> Tensor:
 
 
 def _as_stored(run: _Run) -> dict[str, Tensor]:
-    """Return the row values with the summed row's adjoint as bfloat16, where a unit multiplies it.
+    """Return the row values with the summed row's adjoint as a half, where a unit multiplies it.
 
     It is the output's adjoint, which is no wider than the output was: nothing is rounded.
     """
-    exact = run.bound.q.dtype == torch.bfloat16 and run.sweeps.adjoints.finish is None
-    if not exact or not matrix_defines():
+    dtype = run.bound.q.dtype
+    if run.sweeps.adjoints.finish is not None or not run.make_caller.multiplies(dtype):
         return run.holes
-    return {**run.holes, "do": run.holes["do"].to(torch.bfloat16)}
+    return {**run.holes, "do": run.holes["do"].to(dtype)}
 
 
 def _statistic_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
@@ -125,14 +137,14 @@ def _normaliser_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
     if run.sweeps.follows and kernel.lowered.single:
         holes[delta_of(kernel.lowered.terms[0].name).name] = _delta(run, grads)
         return
-    nothing = torch.zeros((1, 1, 1, 1, 1), dtype=run.bound.compute_dtype)
+    nothing = run.nothing()
     for term in kernel.lowered.terms:
         holes |= {f"{letter}:{term.name}": nothing for letter in ("gd", "gl")}
     if run.sweeps.follows:
         holes |= _deltas(run)
     if inverses is None:
         return
-    caller = Caller(kernel, run.bound, _as_stored(run))
+    caller = run.caller(_as_stored(run))
     found = caller.row_results(inverses, inverses.row_results)
     caller.run(inverses, list(found.values()))
     holes |= spent_by_normalisers(kernel.lowered, {**holes, **found})
@@ -141,7 +153,7 @@ def _normaliser_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
 def _row_adjoints(run: _Run, grads: dict[str, Tensor]) -> None:
     """Find what observed rows receive, and give the leaves of sinks and normalisers theirs."""
     lowered, holes = run.kernel.lowered, run.holes
-    nothing = torch.zeros((1, 1, 1, 1, 1), dtype=run.bound.compute_dtype)
+    nothing = run.nothing()
     for name in lowered.rows:
         grad = grads.get(name)
         holes[f"g:{name}"] = nothing if grad is None else _existing(run, grad[..., None, None])
@@ -186,46 +198,9 @@ def _existing(run: _Run, received: Tensor) -> Tensor:
 
 def _pair_adjoints(run: _Run, module: Module[KeySweep]) -> None:
     """Run the adjoint sweep, and carry what inputs receive on to the leaves they are made of."""
-    bound = run.bound
-    caller = Caller(run.kernel, bound, _as_stored(run))
-    blocks = -(-bound.keys // KEY_BLOCK)
-    chunks = max(1, min(blocks, -(-_LEAST_TASKS // (bound.batch * bound.groups))))
-    received = [_receiver(caller, item, chunks) for item in module.receivers]
-    caller.run(module, received, chunks)
-    for item, found in zip(module.receivers, received, strict=True):
-        whole = chunks == 1 or item.kind in WHOLE
-        _carry(run, caller, item, found if whole else found.sum(0))
-
-
-def _receiver(caller: Caller, item: Input, chunks: int) -> Tensor:
-    """Return a tensor for what an input receives: (B, H or G, …), behind chunks if several add."""
-    bound, dtype = caller.bound, caller.kernel.dtype
-    b, h, groups, rows, keys = caller.sizes
-    each = (b, h) if chunks == 1 else (chunks, b, h)
-    value, place = caller.values.tensor(item), place_kind(item)
-    channels = value.shape[-1]
-    if place in ("query_row", "key_row"):
-        # Whole vectors are written.
-        channels = -(-channels // caller.kernel.lanes) * caller.kernel.lanes
-    match place:
-        case "query_row":
-            return torch.empty((*each, rows, channels), dtype=dtype)
-        case "key_row":
-            heads = groups if isinstance(item.node, n.Vector) else h
-            make = torch.empty if bound.key_lengths is None and rows else torch.zeros
-            return make((b, heads, keys, channels), dtype=dtype)
-        case "pair":
-            return torch.zeros((b, h, rows, keys), dtype=dtype)
-        case "key":
-            return torch.zeros((b, h, keys), dtype=dtype)
-        case "query_table":
-            return torch.zeros((*each, rows, channels), dtype=dtype)
-        case "key_table":
-            return torch.zeros((b, h, keys, channels), dtype=dtype)
-        case "table":
-            return torch.zeros((*each, value[0].numel()), dtype=dtype)
-    size = {"query": rows, "number": 1, "channels": channels, "diagonal": channels}[place]
-    return torch.zeros((*each, size), dtype=dtype)
+    caller = run.caller(_as_stored(run))
+    for item, found in zip(module.receivers, caller.receive(module), strict=True):
+        _carry(run, caller, item, found)
 
 
 def _carry(run: _Run, caller: Caller, item: Input, total: Tensor) -> None:

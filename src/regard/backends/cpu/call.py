@@ -153,10 +153,9 @@ def diagonal_evaluator(bound: Bound, holes: dict[str, Tensor] | None = None) -> 
         The evaluator of one query row at 0, with keys at 1 - N … M - 1 and some beyond.
     """
     last = bound.keys + DIAGONAL_MARGIN
-    keys = torch.arange(1 - bound.queries, last).view(1, -1)
-    moved = replace(
-        bound, query_positions=torch.zeros((1, 1), dtype=torch.int64), key_positions=keys
-    )
+    keys = torch.arange(1 - bound.queries, last, device=bound.q.device).view(1, -1)
+    zero = torch.zeros((1, 1), dtype=torch.int64, device=bound.q.device)
+    moved = replace(bound, query_positions=zero, key_positions=keys)
     return Evaluator(moved, Tile(0, 1, 0, keys.shape[1]), holes or {}, Cache())
 
 

@@ -20,21 +20,28 @@ from regard.backends.cpu.call import (
     lay_out,
 )
 from regard.backends.cpu.kernel import Kernel
+from regard.backends.cpu.keysweep import KeySweep
+from regard.backends.cpu.matrix import matrix_defines
 from regard.backends.cpu.module import (
     KEY_BLOCK,
     KEY_STEP,
     QUERY_BLOCK,
     QUERY_STEP,
+    WHOLE,
     Layout,
     Module,
 )
 from regard.backends.cpu.rowsweep import RowSweep
+from regard.backends.cpu.slots import place_kind
 from regard.backends.values.blocks import classify_blocks
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
+from regard.passes.split_pairs import Input
 
 # A call of fewer multiplications than this is over before other threads have woken up.
 _SERIAL_MULTIPLICATIONS = 1 << 20
+# Tasks of a gradient, whatever its threads: enough for any machine, few enough to add up.
+_LEAST_TASKS = 8
 # Tasks of a decoding call, whatever its threads.
 _DECODING_TASKS = 64
 # Tasks of a call in which keys receive, whatever its threads.
@@ -138,6 +145,59 @@ class Caller:
             module.layouts[key] = found
         return found
 
+    @staticmethod
+    def multiplies(dtype: torch.dtype) -> bool:
+        """Tell whether rows stored in a dtype are multiplied as they are, by a matrix unit."""
+        return dtype == torch.bfloat16 and bool(matrix_defines())
+
+    def receive(self, module: Module[KeySweep]) -> list[Tensor]:
+        """Run an adjoint sweep.
+
+        Args:
+            module: The sweep.
+
+        Returns:
+            What each of its receivers receives, (B, H or G, …).
+        """
+        blocks = -(-self.bound.keys // KEY_BLOCK)
+        chunks = max(1, min(blocks, -(-_LEAST_TASKS // (self.bound.batch * self.bound.groups))))
+        received = [self._receiver(item, chunks) for item in module.receivers]
+        self.run(module, received, chunks)
+        return [
+            found if chunks == 1 or item.kind in WHOLE else found.sum(0)
+            for item, found in zip(module.receivers, received, strict=True)
+        ]
+
+    def _receiver(self, item: Input, chunks: int) -> Tensor:
+        """Return a tensor for what an input receives: (B, H or G, …), behind chunks if several."""
+        bound, dtype = self.bound, self.kernel.dtype
+        b, h, groups, rows, keys = self.sizes
+        each = (b, h) if chunks == 1 else (chunks, b, h)
+        value, place = self.values.tensor(item), place_kind(item)
+        channels = value.shape[-1]
+        if place in ("query_row", "key_row"):
+            # Whole vectors are written.
+            channels = -(-channels // self.kernel.lanes) * self.kernel.lanes
+        match place:
+            case "query_row":
+                return torch.empty((*each, rows, channels), dtype=dtype)
+            case "key_row":
+                heads = groups if isinstance(item.node, n.Vector) else h
+                make = torch.empty if bound.key_lengths is None and rows else torch.zeros
+                return make((b, heads, keys, channels), dtype=dtype)
+            case "pair":
+                return torch.zeros((b, h, rows, keys), dtype=dtype)
+            case "key":
+                return torch.zeros((b, h, keys), dtype=dtype)
+            case "query_table":
+                return torch.zeros((*each, rows, channels), dtype=dtype)
+            case "key_table":
+                return torch.zeros((b, h, keys, channels), dtype=dtype)
+            case "table":
+                return torch.zeros((*each, value[0].numel()), dtype=dtype)
+        size = {"query": rows, "number": 1, "channels": channels, "diagonal": channels}[place]
+        return torch.zeros((*each, size), dtype=dtype)
+
     def _fields(self) -> list[int]:
         """Return the words of `Call` between its sizes and its pointers."""
         bound, blocks = self.bound, self.blocks
@@ -170,7 +230,7 @@ class Caller:
         """Return a tensor for rows of results, (B, H, N, *channels); those not written are 0."""
         b, h, _, rows, _ = self.sizes
         make = torch.zeros if self.unwritten else torch.empty
-        return make((b, h, rows, *channels), dtype=self.kernel.dtype)
+        return make((b, h, rows, *channels), dtype=self.kernel.dtype, device=self.bound.q.device)
 
     def row_results(self, module: Module[RowSweep], read: Container[str]) -> dict[str, Tensor]:
         """Return tensors (B, H, N, 1, 1) for the row values of a sweep that are read, by name."""

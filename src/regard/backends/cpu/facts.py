@@ -29,7 +29,7 @@ _PER_TABLE = 10.0
 
 
 # What each sweep gives, by its name.
-_SWEEPS = {
+SWEEPS = {
     "count": "how many keys each row sees",
     "choice": "the keys of the largest scores of each row",
     "threshold": "the threshold of each row",
@@ -58,7 +58,7 @@ def find_facts(kernel: Kernel, bound: Bound) -> Facts:
     plan = _plan(kernel, bound)
     return Facts(
         work=_count_work(kernel, bound, plan),
-        sweeps=tuple(_SWEEPS[one.what] for one in kernel.sweeps(bound.queries, bound.keys)),
+        sweeps=tuple(SWEEPS[one.what] for one in kernel.sweeps(bound.queries, bound.keys)),
         tile=kernel.tile,
         shifted=kernel.lowered.shifted,
         plan=plan,

@@ -30,12 +30,15 @@ from regard.ir.bound import Bound
 from regard.ir.observed import parse
 
 
-def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def run_forward(
+    kernel: Kernel, bound: Bound, make_caller: type[Caller] = Caller
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run a program.
 
     Args:
         kernel: The compiled program.
         bound: The call.
+        make_caller: What calls the kernels.
 
     Returns:
         The outputs by name, and the row values that backward needs.
@@ -43,7 +46,7 @@ def run_forward(kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[s
     holes: dict[str, Tensor] = {}
     for name, node in kernel.maxima.items():
         holes[name] = _key_max(node, bound, holes)
-    caller = Caller(kernel, bound, holes)
+    caller = make_caller(kernel, bound, holes)
     if kernel.needs_output_alone:
         return {"output": _output_alone(kernel, caller)}, {}
     if kernel.prepared:

@@ -34,7 +34,9 @@ def make_histogram(part: Histogram, caller: Caller) -> Tensor:
     if not bool(data.isfinite().all()):
         raise Declined(f"'{part.table.name}' holds NaN or infinity, and products let it through")
     b, h, _, queries, _ = caller.sizes
-    return torch.zeros((b, h, queries, data.shape[-2]), dtype=caller.kernel.dtype)
+    return torch.zeros(
+        (b, h, queries, data.shape[-2]), dtype=caller.kernel.dtype, device=data.device
+    )
 
 
 def weigh_table(part: Histogram, weights: Tensor, bound: Bound) -> Tensor:

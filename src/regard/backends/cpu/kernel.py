@@ -132,11 +132,17 @@ class Kernel:
     @cached_property
     def forward(self) -> list[Module[RowSweep]]:
         """The one sweep, or the two, that give the output."""
-        fused = forward_sweeps.make_fused_sweep(
+        fused = self._fused()
+        return self._parted() if fused is None else [self._module(fused, "forward")]
+
+    def _fused(self) -> RowSweep | None:
+        """Return the one sweep that gives the output, if there is one."""
+        return forward_sweeps.make_fused_sweep(
             self.lowered, self._split(*_FIRST), bool(self.wanted)
         )
-        if fused is not None:
-            return [self._module(fused, "forward")]
+
+    def _parted(self) -> list[Module[RowSweep]]:
+        """Return the two sweeps that give the output, row sums first."""
         sums = forward_sweeps.make_sums_sweep(self.lowered, self._split(*_FIRST))
         spread = forward_sweeps.make_spread_sweep(self.lowered, self._split(*_FOUND))
         return [self._module(sums, "sums"), self._module(spread, "spread")]
@@ -320,11 +326,12 @@ class Kernel:
         return Module(sweep, what, f"{name}-{what}", self.real, self.formula)
 
 
-def compile_kernel(request: Request) -> Kernel:
+def compile_kernel(request: Request, kind: type[Kernel] = Kernel) -> Kernel:
     """Compile a program for a kind of call, without building anything; sizes do not matter.
 
     Args:
         request: The kind of call.
+        kind: What is made: a kernel of this backend, or of one that writes its sweeps otherwise.
 
     Returns:
         The kernel.
@@ -343,12 +350,13 @@ def compile_kernel(request: Request) -> Kernel:
             value_width=0,
             pair_channels=0,
             lengths=False,
-        )
+        ),
+        kind,
     )
 
 
 @lru_cache(maxsize=256)
-def _compile(request: Request) -> Kernel:
+def _compile(request: Request, kind: type[Kernel]) -> Kernel:
     maxima: dict[str, n.KeyMax] = {}
 
     def change(node: n.Node) -> n.Node | None:
@@ -365,7 +373,7 @@ def _compile(request: Request) -> Kernel:
     lowered = unshift_bounded(lower(root, request.observe, request.seeded), request.observe)
     leaves = (node for node in n.walk(root) if isinstance(node, Leaf))
     wanted = tuple(leaf for leaf in leaves if leaf.name in request.wanted)
-    kernel = Kernel(request, lowered, maxima, wanted)
+    kernel = kind(request, lowered, maxima, wanted)
     # All that may be unsupported is found now, not in the middle of a call.
     _ = kernel.forward, kernel.prepared, kernel.watching
     if wanted:

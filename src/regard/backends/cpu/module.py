@@ -214,7 +214,7 @@ class Module(Generic[Sweep]):
                 *(f"//   {line}".rstrip() for line in self.formula.splitlines()[1:]),
                 "//",
                 "// Inputs, by their number in a call:",
-                *(f"//   {k}: {_told(item)}" for k, item in enumerate(self.inputs)),
+                *(f"//   {k}: {told(item)}" for k, item in enumerate(self.inputs)),
                 f"#define REGARD_QUERY_BLOCK {QUERY_BLOCK}",
                 f"#define REGARD_KEY_BLOCK {KEY_BLOCK}",
                 f"#define REGARD_QUERY_STEP {QUERY_STEP}",
@@ -236,8 +236,8 @@ class Module(Generic[Sweep]):
         )
 
 
-def _told(item: Input) -> str:
-    """Return what an input is, for readers of the C++."""
+def told(item: Input) -> str:
+    """Return what an input is, for readers of a kernel."""
     varies = _VARIES[place_kind(item)]
     if isinstance(item.node, n.Hole):
         letters, _, rest = item.node.name.partition(":")

@@ -22,7 +22,8 @@ def prepare_rows(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> No
     whole = torch.int64 if kernel.real == "double" else torch.int32
     for choice, module in zip(kernel.lowered.choices, kernel.choices, strict=True):
         # A choice ranks what its own condition admits, which may be more than the weights see.
-        own = Caller(kernel, caller.bound, holes, () if choice.where is None else (choice.where,))
+        conditions = () if choice.where is None else (choice.where,)
+        own = type(caller)(kernel, caller.bound, holes, conditions)
         keys = caller.bound.keys
         most = most_chosen(caller.values.at.number(choice.k), keys)
         # Behind the last chosen key stands one beyond all.

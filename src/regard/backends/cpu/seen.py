@@ -55,13 +55,20 @@ def seen_text(seen: Seen, lines: Lines, masked: bool) -> str:
         parts.append("inside(t, j)")
         if seen.where is not None:
             parts.append(lines.condition(seen.where))
-    if seen.score is not None and _may_be_hidden(seen.score):
+    if seen.score is not None and may_be_hidden(seen.score):
         parts.append(f"({lines.real(seen.score)} != {HIDDEN})")
     return all_of(parts)
 
 
-def _may_be_hidden(score: n.Node) -> bool:
-    """Tell whether a score may be -inf other than by overflow: it reads data or writes infinity."""
+def may_be_hidden(score: n.Node) -> bool:
+    """Tell whether a score may be -inf other than by overflow: it reads data or writes infinity.
+
+    Args:
+        score: The score, in split form.
+
+    Returns:
+        Whether it may.
+    """
     for node in n.walk(score):
         match node:
             case n.Hole() if node.kind != "int" and node.name.startswith("in:"):

@@ -41,7 +41,7 @@ def put_columns(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> Non
     for one in classes(kernel.lowered):
         asked = parse(one.name)
         kind = bound.tensors[asked.of]
-        columns = torch.arange(asked.size) == kind[:, :, None, :, None]
+        columns = torch.arange(asked.size, device=kind.device) == kind[:, :, None, :, None]
         holes[columns_hole(one.name).name] = columns.to(bound.compute_dtype)
         found.append(holes[columns_hole(one.name).name])
     if found and appends_columns(kernel.lowered):
@@ -158,9 +158,10 @@ def watch(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> dict[str,
 
 def _received(kernel: Kernel, caller: Caller, holes: dict[str, Tensor]) -> Tensor:
     """Return what each key received, (B, H, M)."""
-    holes[ONES.name] = torch.ones((1, 1, 1, 1, 1), dtype=kernel.dtype)
+    like = {"dtype": kernel.dtype, "device": caller.bound.q.device}
+    holes[ONES.name] = torch.ones((1, 1, 1, 1, 1), **like)
     b, h, _, _, keys = caller.sizes
-    found = torch.zeros((b, h, keys), dtype=kernel.dtype)
+    found = torch.zeros((b, h, keys), **like)
     assert kernel.received is not None
     caller.run(kernel.received, [found])
     return found
