@@ -56,6 +56,17 @@ def test_causal_attention_that_moves_or_ends_early_gets_a_boolean_mask(calls, op
     assert calls[0]["attn_mask"].dtype == torch.bool
 
 
+def test_a_query_behind_all_keys_needs_no_mask(calls):
+    sizes = Sizes(N=1, M=6)
+    inputs = make_inputs(PROGRAMS["causal"].root, sizes, torch.float64)
+    found = rg.attend(PROGRAMS["causal"], **inputs, query_offset=5, backend="sdpa")
+    assert calls[0].get("attn_mask") is None and not calls[0].get("is_causal")
+    expected = rg.attend(PROGRAMS["causal"], **inputs, query_offset=5, backend="reference")
+    torch.testing.assert_close(found, expected)
+    rg.attend(PROGRAMS["causal"], **inputs, query_offset=4, backend="sdpa")
+    assert calls[1]["attn_mask"].sum() == 5 * calls[1]["attn_mask"][..., 0].numel()
+
+
 def test_mask_is_no_larger_than_what_it_varies_along(calls):
     run("window")
     run("fixed_slope")

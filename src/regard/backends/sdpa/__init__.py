@@ -90,6 +90,9 @@ class SdpaBackend:
             Declined: If a hidden row may be NaN or infinite; torch's kernels would let it through.
         """
         q, k, v = bound.q, bound.tensors["k"], bound.tensors["v"]
+        options = {"scale": scale_of(kernel, bound), "enable_gqa": q.shape[1] != k.shape[1]}
+        if _sees_all(kernel, bound):
+            return {"output": scaled_dot_product_attention(q, k, v, **options)}, None
         hides = (
             kernel.parts.where is not None
             or kernel.request.lengths
@@ -99,7 +102,6 @@ class SdpaBackend:
             raise Declined(
                 "q, k or v holds NaN or infinity, and torch's kernels would let hidden ones through"
             )
-        options = {"scale": scale_of(kernel, bound), "enable_gqa": q.shape[1] != k.shape[1]}
         if not kernel.dense:
             return {
                 "output": scaled_dot_product_attention(
@@ -153,6 +155,18 @@ def scale_of(kernel: Kernel, bound: Bound) -> float:
 def _scalars_of(node: n.Node) -> tuple[str, ...]:
     """Return the names of the run-time numbers of an expression; found once, for every call."""
     return tuple(found.name for found in n.walk(node) if isinstance(found, n.Scalar))
+
+
+def _sees_all(kernel: Kernel, bound: Bound) -> bool:
+    """Tell whether a causal mask hides nothing: all keys stand before all queries, as in decoding.
+
+    Then there is no mask to make, and no hidden number that must be finite.
+    """
+    if not kernel.parts.causal or kernel.is_causal or kernel.request.lengths:
+        return False
+    if kernel.parts.bias is not None or not bound.queries or not bound.keys:
+        return False
+    return bool(bound.query_positions.amin() >= bound.key_positions.amax())
 
 
 def _finite(tensor: Tensor) -> bool:
