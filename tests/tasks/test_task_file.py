@@ -94,8 +94,8 @@ WRONG = [
     ({**LEAST, "mode": 3}, "mode: should be a mode's .json file, or a program for each role"),
     (
         {**LEAST, "mode": {"encodr": "a.py:b"}},
-        "mode: 'encodr' is no role of attention; did you mean 'encoder'? known: cross, decoder, "
-        "encoder",
+        "mode: 'encodr' is no role of attention; did you mean 'encoder'? known: audio, cross, "
+        "decoder, encoder, text, vision",
     ),
     (
         {**LEAST, "mode": {"cross": 3}},

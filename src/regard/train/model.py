@@ -17,6 +17,7 @@ from transformers import (
 
 from regard import hf
 from regard.errors import FileError
+from regard.hf.quiet import quiet
 from regard.modes import Mode
 from regard.tasks.kinds import Task
 from regard.tasks.tokenizer import END, PAD
@@ -91,7 +92,9 @@ def load_model(folder: str | os.PathLike) -> tuple[PreTrainedModel, PreTrainedTo
     Raises:
         FileError: If something is missing.
     """
-    return hf.from_pretrained(folder), load_tokenizer(folder)
+    with quiet():
+        model = hf.from_pretrained(folder)
+    return model, load_tokenizer(folder)
 
 
 def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase:

@@ -12,9 +12,9 @@ import transformers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from regard.errors import FileError, RegardError
-from regard.hf.check.quiet import quiet
 from regard.hf.check.subject import EAGER
 from regard.hf.check.tiny import enlarge, find_model_class, tiny_model
+from regard.hf.quiet import quiet
 
 
 def find_model(reference: str) -> PreTrainedModel:

@@ -30,10 +30,10 @@ from regard.hf.check import (
     window,
 )
 from regard.hf.check.inputs import sample_inputs
-from regard.hf.check.quiet import quiet
 from regard.hf.check.report import FAILED, SKIPPED, Report, Row
 from regard.hf.check.subject import EAGER, Subject, switch
 from regard.hf.interface import NAME
+from regard.hf.quiet import quiet
 
 Check = Callable[[Subject], list[Row]]
 CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
