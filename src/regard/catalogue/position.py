@@ -26,7 +26,7 @@ def _turned_score(pair, angle, pairs="halves"):
     return rg.dot(query, key) / rg.sqrt(pair.width)
 
 
-def _bucket(distance, buckets, furthest):
+def distance_bucket(distance, buckets, furthest):
     """One of `buckets` numbers: each short distance its own, longer ones by their logarithm."""
     own = buckets // 2
     octaves = rg.log(rg.max(distance, 1) / own) / math.log(furthest / own)
@@ -82,7 +82,7 @@ def t5(pair, *, buckets=32, furthest=128):
     by the square root of the width.
     """
     bias = rg.parameter("bias", per=("head", buckets), init=rg.init.normal(0.05))
-    bucket = _bucket(abs(pair.j - pair.i), buckets // 2, furthest)
+    bucket = distance_bucket(abs(pair.j - pair.i), buckets // 2, furthest)
     after = rg.where(pair.j > pair.i, buckets // 2, 0)
     return rg.softmax(rg.dot(pair.q, pair.k) + bias[bucket + after])
 
@@ -96,7 +96,7 @@ def t5_causal(pair, *, buckets=32, furthest=128):
     `kerple_log` can.
     """
     bias = rg.parameter("bias", per=("head", buckets), init=rg.init.normal(0.05))
-    bucket = _bucket(rg.max(pair.i - pair.j, 0), buckets, furthest)
+    bucket = distance_bucket(rg.max(pair.i - pair.j, 0), buckets, furthest)
     return rg.softmax(rg.dot(pair.q, pair.k) + bias[bucket], where=pair.j <= pair.i)
 
 

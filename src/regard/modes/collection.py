@@ -4,12 +4,12 @@ A program of a decoder is causal by itself, whatever mask a model adds. Leaves t
 ready mode is (`ready`), published mechanisms one by one (`catalogue`).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from regard import lang as rg
 from regard.catalogue import VARIANTS
+from regard.catalogue.position import distance_bucket
 from regard.errors import InputError, nearest
 from regard.ir.program import AttentionProgram
 from regard.lang.trace import Expr
@@ -54,13 +54,6 @@ def _both(seen: Seen, near: Expr) -> Expr:
     return near if seen is None else seen & near
 
 
-def _bucket(steps: Expr, buckets: int, furthest: int) -> Expr:
-    """Return one of `buckets` numbers: short distances their own, longer ones by logarithm."""
-    own = buckets // 2
-    octaves = rg.log(rg.max(steps, 1) / own) / math.log(furthest / own)
-    return rg.min(rg.where(steps < own, steps, own + rg.floor(octaves * own)), buckets - 1)
-
-
 def reader(*, buckets: int = 32, furthest: int = 128) -> Programs:
     """Reads both ways, and learns how much nearness counts in buckets of distances.
 
@@ -73,7 +66,8 @@ def reader(*, buckets: int = 32, furthest: int = 128) -> Programs:
         half = buckets // 2
         after = rg.where(pair.j > pair.i, half, 0)
         return rg.softmax(
-            _score(pair) + bias[_bucket(abs(pair.j - pair.i), half, furthest) + after], where=seen
+            _score(pair) + bias[distance_bucket(abs(pair.j - pair.i), half, furthest) + after],
+            where=seen,
         )
 
     return _by_role("reader", weights, "encoder")
