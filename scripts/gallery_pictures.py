@@ -8,13 +8,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
-from scenes import Scene, curve, inputs_of, scene_of, speaks_of_contents
+from scenes import Scene, inputs_of, scene_of, speaks_of_contents
 from torch import Tensor
 
 from regard.catalogue.variant import Variant
 from regard.ir.program import AttentionProgram
 from regard.view import picture, style
-from regard.view.imagine import choose_heads
+from regard.view.imagine import choose_heads, curve
 from regard.view.parts import Part, Parts, find_parts
 from regard.view.sheet import Sheet, draw_map
 
@@ -93,7 +93,7 @@ def _call(variant: Variant) -> tuple[AttentionProgram, Scene, dict[str, Tensor]]
     scene = Scene(**{**vars(scene), "heads": heads})
     inputs = inputs_of(program, scene)
     if speaks_of_contents(variant, scene):
-        rows = curve(scene).expand(1, heads, -1, -1)
+        rows = curve(scene.rows, scene.width).expand(1, heads, -1, -1)
         inputs |= {name: rows for name in ("q", "k") if program_reads(program, name)}
     return program, scene, inputs
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from regard.catalogue.variant import Variant
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
+from regard.view.imagine import curve
 
 # Families that act on what tokens say: their pictures need tokens that say something.
 _OF_CONTENTS = ("score", "normaliser", "modifier", "aggregation")
@@ -93,28 +94,6 @@ def speaks_of_contents(variant: Variant, scene: Scene) -> bool:
     if scene.likeness is None:
         return variant.family in _OF_CONTENTS
     return scene.likeness
-
-
-def curve(scene: Scene) -> Tensor:
-    """Return rows along a closed curve, the later the longer: near ones are alike.
-
-    The product of two is highest for equal places, and falls away on both sides.
-
-    Args:
-        scene: The sizes.
-
-    Returns:
-        (1, 1, N, D).
-    """
-    angle = 1.7 * math.pi * torch.arange(scene.rows) / scene.rows
-    number = torch.arange(1, scene.width // 2 + 1)
-    waves = angle[:, None] * number
-    # Slow waves count most, so likeness falls away gently; cosine and sine of a wave stand side by
-    # side, so that each half of the channels says the same.
-    share = torch.exp(-number / 4)
-    rows = torch.stack([waves.cos(), waves.sin()], -1) * share[:, None]
-    length = torch.linspace(1.2, 2.6, scene.rows) / share.norm()
-    return (length[:, None] * math.sqrt(2) * rows.flatten(-2))[None, None]
 
 
 def _random(seed: int = 0) -> torch.Generator:
@@ -237,7 +216,7 @@ def _ones(scene: Scene) -> Tensor:
 
 
 def _scores(scene: Scene) -> Tensor:
-    rows = curve(scene)[0, 0]
+    rows = curve(scene.rows, scene.width)[0, 0]
     return rows @ rows.mT / math.sqrt(scene.width)
 
 
@@ -266,7 +245,7 @@ def _mixing(scene: Scene) -> Tensor:
 
 def _all_heads(scene: Scene) -> Tensor:
     """Return rows of all heads end to end: those of a curve, passed at another speed by each."""
-    rows = curve(scene)[0, 0]
+    rows = curve(scene.rows, scene.width)[0, 0]
     each = [rows[_places(scene) * (head + 1) % scene.rows] for head in range(scene.many)]
     return _rows(scene, torch.cat(each, -1)[None])
 
@@ -291,7 +270,7 @@ def _shifted(*steps: int) -> Callable[[Scene], Tensor]:
     """Return rows of a curve with those some steps before them; zeros where there is none."""
 
     def rows(scene: Scene) -> Tensor:
-        padded = torch.nn.functional.pad(curve(scene)[0, 0], (0, 0, 2, 2))
+        padded = torch.nn.functional.pad(curve(scene.rows, scene.width)[0, 0], (0, 0, 2, 2))
         each = [padded[2 - step : 2 - step + scene.rows] for step in steps]
         return _rows(scene, torch.cat(each, -1)[None])
 
@@ -315,7 +294,7 @@ _TOKENS: dict[str, Callable[[Scene], Tensor]] = {
     "near_k": _shifted(-1, 0, 1),
     "kernel": lambda s: torch.tensor([[[0.2, 1.0, 0.2], [0.2, 0.6, 0.2]]]),
 }
-_PLACES = dict.fromkeys(("q_position", "k_position"), lambda s: _rows(s, curve(s)))
+_PLACES = dict.fromkeys(("q_position", "k_position"), lambda s: _rows(s, curve(s.rows, s.width)))
 _TIMES: dict[str, Callable[[Scene], Tensor]] = {
     "step_k": _steps,
     **dict.fromkeys(("total_q", "total_k"), lambda s: _steps(s).cumsum(-1)),

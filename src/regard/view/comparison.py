@@ -3,18 +3,16 @@
 Leaves to others: the numbers (`parts`), one program by itself (`picture`).
 """
 
-import math
 import os
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from regard.errors import InputError
 from regard.ir.program import AttentionProgram
 from regard.view import style
+from regard.view.imagine import curve
 from regard.view.parts import Part, find_parts
 from regard.view.sheet import Sheet, colour_bar, draw_map, number_axes, save
 
@@ -82,17 +80,7 @@ def _draw_row(sheet: Sheet, name: str, part: Part, row: int, *, lowest: bool) ->
 
 def _weights(program: AttentionProgram, heads: int) -> Part:
     reads = {leaf.name for leaf in program.inputs}
-    given = {name: _curve(heads) for name in ("q", "k") if name in reads}
+    rows = curve(_TOKENS, _WIDTH).expand(1, heads, -1, -1)
+    given = {name: rows for name in ("q", "k") if name in reads}
     (part,) = find_parts(program, _TOKENS, _TOKENS, heads, _WIDTH, given).of("weights")
     return part
-
-
-def _curve(heads: int) -> Tensor:
-    """Return rows (1, H, 128, 64) along a curve, the later the longer: near ones are alike."""
-    angle = 1.7 * math.pi * torch.arange(_TOKENS) / _TOKENS
-    number = torch.arange(1, _WIDTH // 2 + 1)
-    waves, share = angle[:, None] * number, torch.exp(-number / 4)
-    rows = torch.stack([waves.cos(), waves.sin()], -1) * share[:, None]
-    length = torch.linspace(1.2, 2.6, _TOKENS) / share.norm()
-    rows = (length[:, None] * math.sqrt(2) * rows.flatten(-2))[None, None]
-    return rows.expand(1, heads, -1, -1)

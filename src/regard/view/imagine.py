@@ -4,6 +4,7 @@ Parameters start as their initialisers say; what has no start is imagined, and a
 Leaves to others: what is computed from them (`parts`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,29 @@ def choose_heads(program: AttentionProgram, given: dict[str, Any]) -> int:
             return int(shape[array.per.index("head")])
     numbered = any(isinstance(x, n.Index) and x.name == "head" for x in n.walk(program.root))
     return SEVERAL_HEADS if per_head or numbered else 1
+
+
+def curve(rows: int, width: int) -> Tensor:
+    """Return rows along a closed curve, the later the longer: near ones are alike.
+
+    The product of two is highest for equal places, and falls away on both sides.
+
+    Args:
+        rows: N.
+        width: D, an even number.
+
+    Returns:
+        (1, 1, N, D).
+    """
+    angle = 1.7 * math.pi * torch.arange(rows) / rows
+    number = torch.arange(1, width // 2 + 1)
+    waves = angle[:, None] * number
+    # Slow waves count most, so likeness falls away gently; cosine and sine of a wave stand side by
+    # side, so that each half of the channels says the same.
+    share = torch.exp(-number / 4)
+    along = torch.stack([waves.cos(), waves.sin()], -1) * share[:, None]
+    length = torch.linspace(1.2, 2.6, rows) / share.norm()
+    return (length[:, None] * math.sqrt(2) * along.flatten(-2))[None, None]
 
 
 def imagine_contents(mode: str, root: n.Output, scene: Scene) -> dict[str, Tensor]:
