@@ -5,7 +5,7 @@ import torch
 
 import regard as rg
 from regard.modes import READY, find
-from regard.modes.suggest import CUES, suggest
+from regard.modes.suggestions import CUES, suggest
 
 PLACES = [(name, role) for name, one in READY.items() for role in one.programs]
 

@@ -17,8 +17,9 @@ from regard import view
 from regard.catalogue import VARIANTS
 from regard.errors import InputError
 from regard.ir.program import AttentionProgram
-from regard.modes import READY, ReadyMode, find
+from regard.modes.collection import READY, find
 from regard.modes.mode import save_mode
+from regard.modes.ready import ReadyMode
 from regard.ops.contracts.check import check
 from regard.ops.explain import explain
 from regard.ops.measure_machine import measure_machine

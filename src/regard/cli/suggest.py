@@ -1,6 +1,6 @@
 """`regard suggest "TASK"`: ready modes for a task told in words, with reasons.
 
-Leaves to others: the ranking (`modes/suggest`).
+Leaves to others: the ranking (`modes/suggestions`).
 """
 
 import json
@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from regard.modes import READY, suggest
+from regard.modes.collection import READY
+from regard.modes.suggestions import suggest
 
 NOTHING_KNOWN = 1
 

@@ -1,11 +1,23 @@
 """Cognitive modes: programs assigned to the attention of a whole model, held as data."""
 
-from regard.modes.collection import READY, find
-from regard.modes.mode import ROLES, Assignment, Mode, load_mode, save_mode
-from regard.modes.ready import ReadyMode
-from regard.modes.suggest import suggest
+import importlib
+from typing import Any
 
-__all__ = [
-    "READY", "ROLES", "Assignment", "Mode", "ReadyMode", "find", "load_mode", "save_mode",
-    "suggest",
-]  # fmt: skip
+from regard.modes.mode import ROLES, Assignment, Mode, load_mode, save_mode
+
+# Ready modes stand on the catalogue, which `import regard` does without: they come when asked for.
+_LATER = {
+    "READY": "collection",
+    "ReadyMode": "ready",
+    "find": "collection",
+    "suggest": "suggestions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'regard.modes' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"regard.modes.{_LATER[name]}"), name)
+
+
+__all__ = ["ROLES", "Assignment", "Mode", "load_mode", "save_mode", *_LATER]  # pyright: ignore
