@@ -78,10 +78,11 @@ def show_scores(found: dict[str, dict]) -> None:
     """Print BLEU and chrF of both models and of copying the source."""
     console.print(f"\n{'':14}{'BLEU':>8}{'chrF':>8}{'seconds':>10}")
     test = found["plain"]["test"]
-    console.print(f"{'copy':14}{test['copy_bleu']:8.1f}{test['copy_chrf']:8.1f}{'':>10}")
+    copied = test["baseline"]
+    console.print(f"{'copy':14}{copied['BLEU']:8.1f}{copied['chrF']:8.1f}{'':>10}")
     for name, metrics in found.items():
-        test, seconds = metrics["test"], metrics["training"]["seconds"]
-        console.print(f"{name:14}{test['bleu']:8.1f}{test['chrf']:8.1f}{seconds:10.0f}")
+        test, seconds = metrics["test"]["scores"], metrics["training"]["seconds"]
+        console.print(f"{name:14}{test['BLEU']:8.1f}{test['chrF']:8.1f}{seconds:10.0f}")
 
 
 def show_translations(folder: Path) -> None:

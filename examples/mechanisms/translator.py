@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 import regard as rg
+from regard.data import load_corpus
+from regard.data.record import Record
+from regard.learners.batches import IGNORED, Collate, Example, TokenBudgetBatches
+from regard.learners.tokenizer import train_tokenizer
 from regard.metrics.translation import Scores, score
-from regard.tasks.batches import IGNORED, Example, PadExamples, TokenBudgetBatches, encode_pairs
 from regard.tasks.data_settings import TranslationData
-from regard.tasks.tokenizer import train_tokenizer
-from regard.tasks.translation import read_corpus
+from regard.tasks.plan_data import plan_data
 
 DATA = Path(__file__).parents[1] / "translation" / "interface.en-fr.tsv.gz"
 MOST_WORDS, TEST, DEV, SUBWORDS = 10, 600, 300, 1000
 WIDTH, HEADS, HIDDEN, LAYERS = 64, 4, 256, 1
 BATCH_TOKENS, WARMUP, SMOOTHING = 600, 100, 0.1
-# More tokens than any text of at most MOST_WORDS words has, and than any translation of one.
+# Positions: more than any text of at most MOST_WORDS words has tokens, or any translation of one.
 LONGEST = 128
 
 
@@ -53,11 +55,24 @@ def load_data() -> Data:
     settings = TranslationData(
         path=str(DATA), max_words=MOST_WORDS, duplicates="first", test_pairs=TEST, valid_pairs=DEV
     )
-    train, dev, test = read_corpus(settings).splits
-    tokenizer = train_tokenizer((text for pair in train for text in pair[:2]), SUBWORDS)
-    parts = [encode_pairs(part, tokenizer, LONGEST) for part in (train, dev, test)]
-    sources, targets = [pair.source for pair in test], [pair.target for pair in test]
+    train, dev, test = load_corpus(plan_data(settings)).splits
+    texts = (row.values[side] for row in train for side in ("source", "target"))
+    tokenizer = train_tokenizer(texts, SUBWORDS)
+    parts = [_encode(part, tokenizer) for part in (train, dev, test)]
+    sources, targets = ([row.values[side] for row in test] for side in ("source", "target"))
     return Data(*parts, sources, targets, tokenizer)
+
+
+def _encode(rows: Sequence[Record], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    sides = [
+        tokenizer([row.values[side] for row in rows])["input_ids"] for side in ("source", "target")
+    ]
+    return [{"input_ids": read, "labels": written} for read, written in zip(*sides, strict=True)]
+
+
+def collate(pad: int) -> Collate:
+    """Return what makes tensors of examples; padding also starts the decoder."""
+    return Collate({"input_ids": pad}, start=pad)
 
 
 # ── The model ─────────────────────────────────────────────────────────────────────────────────
@@ -172,7 +187,7 @@ class Translator(nn.Module):
         """Return the likeliest subwords, one after another, of each source of a batch.
 
         Args:
-            batch: The sources, as `PadExamples` gives them.
+            batch: The sources, as `collate` gives them.
             start: The subword before the first.
             end: The one that ends a text.
             most: How many are written at most.
@@ -196,12 +211,12 @@ class Translator(nn.Module):
 # ── Training ──────────────────────────────────────────────────────────────────────────────────
 def batches(examples: Sequence[Example], pad: int, seed: int) -> Iterator[dict[str, Tensor]]:
     """Yield batches without end, in an order that the seed decides."""
-    sampler, collate = TokenBudgetBatches(examples, BATCH_TOKENS, seed), PadExamples(pad)
+    sampler = TokenBudgetBatches(examples, BATCH_TOKENS, seed)
     epoch = 0
     while True:
         sampler.set_epoch(epoch)
         for chosen in sampler:
-            yield collate([examples[k] for k in chosen])
+            yield collate(pad)([examples[k] for k in chosen])
         epoch += 1
 
 
@@ -243,7 +258,7 @@ def train(
 def perplexity(model: Translator, examples: Sequence[Example], pad: int) -> float:
     """Return the perplexity of a subword of the targets, given those before it."""
     model.eval()
-    return math.exp(model.loss(PadExamples(pad)(examples)).item())
+    return math.exp(model.loss(collate(pad)(examples)).item())
 
 
 @torch.no_grad()
@@ -251,5 +266,5 @@ def score_translations(model: Translator, data: Data) -> Scores:
     """Translate the test part and score that."""
     model.eval()
     pad, end = data.tokenizer.pad_token_id, data.tokenizer.eos_token_id
-    found = model.translate(PadExamples(pad)(data.test), pad, end)
+    found = model.translate(collate(pad)(data.test), pad, end)
     return score([data.tokenizer.decode(row) for row in found], data.targets)

@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
 
 def test_training_ends_with_scores_beside_those_of_copying(trained):
     run, output = trained
-    assert re.search(r"10 held-out pairs +BLEU +chrF\n +this model +[\d.]+ +[\d.]+\n", output)
+    assert re.search(r"10 held-out rows +BLEU +chrF\n +this model +[\d.e-]+ +[\d.]+\n", output)
     assert re.search(r"copying the source +[\d.]+ +[\d.]+\n", output)
     assert f"s, kept in {run}" in output
 
@@ -40,7 +40,7 @@ def test_run_can_be_scored_again_with_samples(trained):
 def test_other_pairs_can_be_scored(trained, tmp_path):
     (tmp_path / "more.tsv").write_text("one\tun\ntwo\tdeux\n")
     done = call("evaluate", trained[0], "--data", tmp_path / "more.tsv")
-    assert done.exit_code == 0 and done.output.startswith("2 held-out pairs")
+    assert done.exit_code == 0 and done.output.startswith("2 held-out rows")
 
 
 def test_texts_are_translated_one_line_each(trained):

@@ -394,16 +394,6 @@ def test_training_says_on_what_it_goes_on_and_keeps_the_report(tmp_path):
     assert load_task(tmp_path / "run" / "task.yaml").training.steps == 2
 
 
-def test_kind_that_is_not_trained_yet_says_what_can_be_done(tmp_path):
-    write_all(tmp_path, {"t.yaml": TASK, "a.csv": LABELLED})
-    done = call("train", tmp_path / "t.yaml", "--run", tmp_path / "run")
-    assert done.exit_code == 2
-    assert done.stderr == (
-        "error: a task of the kind classification cannot be trained yet; its data can be checked "
-        "with `regard data`\n"
-    )
-
-
 def test_report_tells_what_was_kept_and_left_out_and_warns(tmp_path):
     rows = LABELLED + "good film 1,yes\n" + "a " * 9 + ",yes\nso so,maybe\n"
     write_all(tmp_path, {"t.yaml": TASK, "a.csv": rows})

@@ -64,7 +64,7 @@ def test_some_steps_of_training_lower_the_loss(example, data, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_word_by_word_it_writes_what_it_finds_likeliest(example, data, name):
     model = example.Translator(example.MECHANISMS[name], len(data.tokenizer)).eval()
-    batch = example.PadExamples(0)(data.test[:4])
+    batch = example.collate(0)(data.test[:4])
     lengths = batch["attention_mask"].sum(1)
     with torch.no_grad():
         written = torch.tensor(model.translate(batch, start=0, end=-1, most=9))

@@ -54,13 +54,11 @@ def test_each_run_gets_a_verdict_against_the_first(runs):
 
 def test_a_trained_run_keeps_what_it_answered(finished):
     measured, records = read_records(finished.folder)
-    assert (measured.task, len(records)) == ("translation", finished.metrics["test"]["pairs"])
-    samples = RunFolder(finished.folder).samples.read_text("utf-8").splitlines()[1:]
-    kept = ["\t".join((one["input"], one["reference"], one["prediction"])) for one in records]
-    assert kept == samples
+    assert (measured.task, len(records)) == ("translation", 10)
     bleu, chrf = finished.metrics["scores"]
-    assert round(bleu["value"], 2) == finished.metrics["test"]["bleu"]
-    assert round(chrf["value"], 2) == finished.metrics["test"]["chrf"]
+    assert {one["name"]: one["value"] for one in (bleu, chrf)} == (
+        finished.metrics["test"]["scores"]
+    )
     assert bleu["interval"]["low"] <= bleu["value"] <= bleu["interval"]["high"]
 
 

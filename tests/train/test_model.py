@@ -4,14 +4,20 @@ import pytest
 import torch
 
 from regard.errors import FileError
-from regard.tasks.tokenizer import train_tokenizer
-from regard.train import build_model, load_model, save_model
+from regard.learners import learner_class
+from regard.learners.tokenizer import train_tokenizer
+from regard.train import load_model, save_model
+from regard.train import model as models
 from tests.train.tiny import WORDS, make_task
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
     return train_tokenizer([*WORDS, *WORDS.values()], 60)
+
+
+def build_model(task, tokenizer):
+    return models.build_model(learner_class(task)(task, tokenizer))
 
 
 def test_model_has_the_shape_of_the_task(tmp_path, tokenizer):

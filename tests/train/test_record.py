@@ -32,10 +32,10 @@ def test_bar_shows_the_step_the_loss_and_the_score():
     bar.on_train_begin(None, state, None)
     bar.on_step_end(None, state, None)
     bar.on_log(None, state, None, {"loss": 2.345})
-    bar.on_log(None, state, None, {"eval_bleu": 17.21})
+    bar.on_log(None, state, None, {"eval_loss": 1.5, "eval_BLEU": 17.21})
     bar.on_train_end(None, state, None)
     assert "3/12" in text.getvalue()
-    assert "loss 2.35" in text.getvalue() and "validation BLEU 17.2" in text.getvalue()
+    assert "loss 2.35" in text.getvalue() and "validation BLEU 17.21" in text.getvalue()
 
 
 @pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])

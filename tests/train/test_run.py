@@ -1,6 +1,5 @@
 """A run: what it leaves behind, and that stopping and continuing changes nothing."""
 
-import csv
 import json
 import signal
 
@@ -42,7 +41,7 @@ def test_run_folder_holds_all_there_is_to_know(finished):
     assert finished.finished and (finished.step, finished.steps) == (12, 12)
     names = {path.relative_to(finished.folder).as_posix() for path in finished.folder.rglob("*")}
     assert {
-        "task.yaml", "metrics.json", "log.jsonl", "samples.tsv", "checkpoints/checkpoint-12",
+        "task.yaml", "metrics.json", "log.jsonl", "records.jsonl", "checkpoints/checkpoint-12",
         "model/config.json", "model/model.safetensors", "model/tokenizer.json",
     } <= names  # fmt: skip
     assert "model/mode.json" not in names
@@ -52,7 +51,8 @@ def test_metrics_say_what_was_measured_how_and_on_what(finished):
     metrics = json.loads((finished.folder / "metrics.json").read_text())
     assert metrics == finished.metrics
     assert metrics["data"] == {"read": 120, "train": 104, "valid": 6, "test": 10, "left_out": {}}
-    assert metrics["test"]["pairs"] == 10 and 0 <= metrics["test"]["bleu"] <= 100
+    assert metrics["test"]["examples"] == 10 and 0 <= metrics["test"]["scores"]["BLEU"] <= 100
+    assert metrics["test"]["baseline_name"] == "copying the source"
     assert metrics["training"]["steps"] == 12 and metrics["training"]["seconds"] > 0
     assert metrics["mode"] is None
     assert "tok:13a" in metrics["signatures"]["bleu"]
@@ -61,24 +61,23 @@ def test_metrics_say_what_was_measured_how_and_on_what(finished):
 
 def test_log_has_losses_and_validation_scores(finished):
     log = log_of(finished.folder)
-    scored = [line for line in log if "valid_bleu" in line]
+    scored = [line for line in log if "valid_BLEU" in line]
     assert [line["step"] for line in scored] == [6, 12]
-    assert {"valid_loss", "valid_bleu", "valid_chrf"} < set(scored[0])
+    assert {"valid_loss", "valid_BLEU", "valid_chrF"} < set(scored[0])
     # One at each checkpoint, and one at the end.
     learned = [line for line in log if "loss" in line]
     assert [line["step"] for line in learned] == [4, 8, 12]
     assert {"lr", "grad_norm"} < set(learned[0])
 
 
-def test_samples_are_the_held_out_pairs_and_none_was_trained_on(finished):
-    with (finished.folder / "samples.tsv").open(newline="") as file:
-        heading, *rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-    assert heading == ["source", "reference", "translation"] and len(rows) == 10
+def test_records_are_the_held_out_pairs_and_none_was_trained_on(finished):
+    lines = (finished.folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert len(records) == 10
     task = load_task(finished.folder / "task.yaml")
-    pairs, found = evaluate_run(finished.folder)
-    assert [row[0] for row in rows] == [pair.source for pair in pairs]
-    assert [row[2] for row in rows] == found.translations
-    assert len({normal_form(row[0]) for row in rows}) == task.data.test_pairs
+    found = evaluate_run(finished.folder)
+    assert found.records == records
+    assert len({normal_form(one["input"]) for one in records}) == task.data.test_pairs
 
 
 def test_resolved_task_trains_the_same_model_again(finished, tmp_path):
@@ -141,7 +140,7 @@ def test_programs_are_trained_and_kept_with_the_model(programmed):
     assert len(ours) == 2
     assert all(value.shape == (2, 9) and value.abs().max() > 0 for value in ours.values())
     assert load_task(result.folder / "task.yaml").mode == str(result.folder / "model" / "mode.json")
-    assert evaluate_run(result.folder)[1].scores.bleu == result.metrics["test"]["bleu"]
+    assert evaluate_run(result.folder).metrics() == result.metrics["test"]
 
 
 def test_programmed_run_continues_too(programmed, tmp_path, at_step):
@@ -224,10 +223,10 @@ def test_unusable_data_leave_no_folder_behind(tmp_path):
 def test_other_pairs_can_be_scored_and_their_errors_name_their_file(finished, tmp_path):
     path = tmp_path / "other.tsv"
     path.write_text("one two\tun deux\n")
-    pairs, found = evaluate_run(finished.folder, path)
-    assert len(pairs) == found.metrics()["pairs"] == 1
+    found = evaluate_run(finished.folder, path)
+    assert len(found.answers) == found.metrics()["examples"] == 1
     path.write_text("one two\tun deux\n" + "one " * 40 + "\tun\n")
-    with pytest.raises(DataError, match=r"other\.tsv: line 2: \d+ tokens, but the model reads"):
+    with pytest.raises(DataError, match=r"other\.tsv, line 2: \d+ tokens, but the model reads"):
         evaluate_run(finished.folder, path)
 
 
@@ -251,4 +250,4 @@ def test_nothing_but_our_own_words_reaches_the_terminal(tmp_path, at_step, capfd
 def test_nothing_is_watched_without_validation_pairs(tmp_path):
     task = make_task(tmp_path, data={"valid_pairs": 0}, training={"steps": 7})
     assert train(task, tmp_path / "run", progress=False).metrics["data"]["valid"] == 0
-    assert not any("valid_bleu" in line for line in log_of(tmp_path / "run"))
+    assert not any("valid_BLEU" in line for line in log_of(tmp_path / "run"))

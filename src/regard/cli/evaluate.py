@@ -10,13 +10,13 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Other pairs, in columns or keys like the task's.", show_default=False),
+        typer.Option(help="Other rows, in columns or keys like the task's.", show_default=False),
     ] = None,
 ) -> None:
-    """Score a trained model on its held-out pairs, or on other pairs."""
+    """Score a trained model on its held-out rows, or on other rows."""
     from regard.cli.tables import sample_table, score_table
     from regard.train import evaluate_run
 
-    pairs, found = evaluate_run(run, data)
+    found = evaluate_run(run, data)
     typer.echo(score_table(found.metrics()))
-    typer.echo(sample_table(pairs, found.translations))
+    typer.echo(sample_table(found.records))

@@ -1,14 +1,13 @@
 """Numbers and texts as lines for a terminal."""
 
 from collections.abc import Mapping, Sequence
-
-from regard.tasks.data import Pair
+from typing import Any
 
 SHOWN = 5
 
 
-def score_table(metrics: Mapping[str, float]) -> str:
-    """Return a model's scores beside those of copying.
+def score_table(metrics: Mapping[str, Any]) -> str:
+    """Return a model's scores beside those of what needs no model.
 
     Args:
         metrics: As `Evaluation.metrics` returns them.
@@ -16,26 +15,34 @@ def score_table(metrics: Mapping[str, float]) -> str:
     Returns:
         Three lines.
     """
-    heading = f"{metrics['pairs']} held-out pairs"
-    lines = [f"{heading:<24}{'BLEU':>8}{'chrF':>8}"]
-    for name, start in (("this model", ""), ("copying the source", "copy_")):
-        numbers = (metrics[f"{start}{score}"] for score in ("bleu", "chrf"))
-        lines.append(f"  {name:<22}" + "".join(f"{number:>8.1f}" for number in numbers))
+    rows = {"this model": metrics["scores"], metrics["baseline_name"]: metrics["baseline"]}
+    names = list(metrics["scores"])
+    heading = f"{metrics['examples']} held-out rows"
+    wide = max(len(heading), *(len(name) + 2 for name in rows)) + 2
+    columns = [max(8, len(name) + 2) for name in names]
+    cells = [name.rjust(width) for name, width in zip(names, columns, strict=True)]
+    lines = [heading.ljust(wide) + "".join(cells)]
+    for name, scores in rows.items():
+        cells = [f"{scores[key]:.4g}".rjust(w) for key, w in zip(names, columns, strict=True)]
+        lines.append(f"  {name}".ljust(wide) + "".join(cells))
     return "\n".join(lines)
 
 
-def sample_table(pairs: Sequence[Pair], translations: Sequence[str]) -> str:
-    """Return the first few texts with their translations.
+def sample_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first few rows with what a model answered.
 
     Args:
-        pairs: Sources and references.
-        translations: One for each pair.
+        records: As `metrics.records` describes them.
 
     Returns:
-        Three lines a text, and a blank one before each.
+        Three lines a row, and a blank one before each.
     """
+    shown = {"input": "input", "reference": "reference", "prediction": "model"}
     lines = []
-    for pair, translation in list(zip(pairs, translations, strict=True))[:SHOWN]:
-        lines += ["", f"  source     {pair.source}", f"  reference  {pair.target}"]
-        lines.append(f"  model      {translation}")
+    for record in records[:SHOWN]:
+        lines.append("")
+        for key, name in shown.items():
+            value = record[key]
+            text = " ".join(value) if isinstance(value, list) else str(value)
+            lines.append(f"  {name:<9}  {text}")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ def train(
         bool, typer.Option("--resume", help="Continue the run that is there.")
     ] = False,
 ) -> None:
-    """Train a model, score it on held-out pairs, and keep everything in a run folder."""
+    """Train a model, score it on held-out rows, and keep everything in a run folder."""
     # Here, so that `regard --help` does not wait for torch.
     from regard.cli.tables import score_table
     from regard.tasks import load_task
@@ -44,7 +44,7 @@ def train(
         raise typer.Exit(INTERRUPTED)
     typer.echo(score_table(result.metrics["test"]))
     report = folder / "report.html"
-    title = f"Translation: {task.stem}"
+    title = f"{loaded.task.replace('_', ' ').capitalize()}: {task.stem}"
     write_run_report({task.stem: folder}, report, title, shlex.join(words))
     training = result.metrics["training"]
     typer.echo(f"{training['steps']} steps in {training['seconds']:.0f} s, kept in {folder}")

@@ -55,11 +55,6 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @property
-    def samples(self) -> Path:
-        """The held-out pairs and their translations."""
-        return self.path / "samples.tsv"
-
-    @property
     def records(self) -> Path:
         """What was asked and answered for each test example, a JSON object a line."""
         return self.path / "records.jsonl"

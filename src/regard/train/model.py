@@ -5,65 +5,32 @@ Leaves to others: what re-programming does (`hf`).
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import (
-    MarianConfig,
-    MarianMTModel,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from regard import hf
 from regard.errors import FileError
 from regard.hf.quiet import quiet
+from regard.learners import Learner, learner_class
 from regard.modes import Mode
-from regard.tasks.kinds import Task
-from regard.tasks.tokenizer import END, PAD
+from regard.train.folder import RunFolder
 
 
-def build_model(
-    task: Task, tokenizer: PreTrainedTokenizerBase, mode: Mode | None = None
-) -> PreTrainedModel:
-    """Build the untrained model of a task.
+def build_model(learner: Learner, mode: Mode | None = None) -> PreTrainedModel:
+    """Build the model of a task as training finds it.
 
     Args:
-        task: Its shape and its seed.
-        tokenizer: Gives the size of the vocabulary.
+        learner: Knows its shape and its seed.
         mode: What its attention runs; None leaves it as it is.
 
     Returns:
-        A Marian model; the same seed gives the same weights.
+        The model; the same seed gives the same new weights.
     """
-    torch.manual_seed(task.training.seed)
-    model = MarianMTModel(_config(task, tokenizer))
+    torch.manual_seed(learner.task.training.seed)
+    model = learner.build()
     return model if mode is None else hf.apply(model, mode)
-
-
-def _config(task: Task, tokenizer: PreTrainedTokenizerBase) -> MarianConfig:
-    shape, known = task.model, tokenizer.get_vocab()
-    return MarianConfig(
-        vocab_size=len(tokenizer),
-        d_model=shape.width,
-        encoder_layers=shape.layers,
-        decoder_layers=shape.layers,
-        encoder_attention_heads=shape.heads,
-        decoder_attention_heads=shape.heads,
-        encoder_ffn_dim=shape.ffn,
-        decoder_ffn_dim=shape.ffn,
-        dropout=shape.dropout,
-        attention_dropout=0.0,
-        activation_function="relu",
-        max_position_embeddings=shape.positions,
-        # Marian's small weights times √width: with larger ones a small model learns no alignment.
-        scale_embedding=True,
-        pad_token_id=known[PAD],
-        eos_token_id=known[END],
-        bos_token_id=None,
-        decoder_start_token_id=known[PAD],
-        forced_eos_token_id=None,
-    )
 
 
 def save_model(
@@ -80,11 +47,35 @@ def save_model(
     tokenizer.save_pretrained(folder)
 
 
-def load_model(folder: str | os.PathLike) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_learner(run_dir: str | os.PathLike) -> tuple[Learner, PreTrainedModel]:
+    """Read the model of a finished run, and what its task does with it.
+
+    Args:
+        run_dir: The run folder.
+
+    Returns:
+        The learner, and the model in evaluation mode.
+
+    Raises:
+        TaskError: If there is no finished run.
+        FileError: If something is missing in its model's folder.
+    """
+    folder = RunFolder(Path(run_dir))
+    task = folder.read_task()
+    kind = learner_class(task)
+    model, tokenizer = load_model(folder.finished_model(), kind.model_class)
+    names: Any = model.config.id2label
+    return kind(task, tokenizer, list(names.values())), model
+
+
+def load_model(
+    folder: str | os.PathLike, kind: type | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read what `save_model` wrote; runs no code from the folder.
 
     Args:
         folder: The folder.
+        kind: The class of the model, if it is not one of transformers'.
 
     Returns:
         The model, in evaluation mode, and its tokenizer.
@@ -93,7 +84,7 @@ def load_model(folder: str | os.PathLike) -> tuple[PreTrainedModel, PreTrainedTo
         FileError: If something is missing.
     """
     with quiet():
-        model = hf.from_pretrained(folder)
+        model = hf.from_pretrained(folder, kind)
     return model, load_tokenizer(folder)
 
 

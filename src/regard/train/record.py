@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,24 @@ _LOGGED = {
     "loss": "loss",
     "learning_rate": "lr",
     "grad_norm": "grad_norm",
-    "eval_loss": "valid_loss",
-    "eval_bleu": "valid_bleu",
-    "eval_chrf": "valid_chrf",
 }
+_WATCHED, _TIMED = "eval_", ("runtime", "per_second")
+
+
+def valid_scores(measured: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the trainer measured on the validation rows.
+
+    Args:
+        measured: What it logs.
+
+    Returns:
+        The loss and the metrics, each named `valid_NAME`; nothing of how long it took.
+    """
+    return {
+        f"valid_{name.removeprefix(_WATCHED)}": value
+        for name, value in measured.items()
+        if name.startswith(_WATCHED) and not name.endswith(_TIMED)
+    }
 
 
 class LogFile(TrainerCallback):
@@ -86,6 +100,7 @@ class LogFile(TrainerCallback):
         """
         measured = logs or {}
         found = {ours: measured[name] for name, ours in _LOGGED.items() if name in measured}
+        found |= valid_scores(measured)
         if not found:
             return
         line = {"step": state.global_step, "seconds": round(self.seconds, 2), **found}
@@ -109,10 +124,10 @@ class ProgressBar(TrainerCallback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}  {task.fields[bleu]}"),
+            TextColumn("{task.fields[loss]}  {task.fields[score]}"),
             console=console or Console(stderr=True),
         )
-        self.steps = self.bar.add_task("training", loss="", bleu="", total=None)
+        self.steps = self.bar.add_task("training", loss="", score="", total=None)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -158,8 +173,12 @@ class ProgressBar(TrainerCallback):
         logs = logs or {}
         if "loss" in logs:
             self.bar.update(self.steps, loss=f"loss {logs['loss']:.2f}")
-        if "eval_bleu" in logs:
-            self.bar.update(self.steps, bleu=f"validation BLEU {logs['eval_bleu']:.1f}")
+        scores = valid_scores(logs)
+        scores.pop("valid_loss", None)
+        for name, value in list(scores.items())[:1]:
+            self.bar.update(
+                self.steps, score=f"validation {name.removeprefix('valid_')} {value:.4g}"
+            )
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Leave the bar as it stands."""

@@ -3,7 +3,6 @@
 Leaves to others: how a page looks (`view`), what a run folder holds (`folder`).
 """
 
-import csv
 import json
 import os
 import platform
@@ -17,8 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regard import hf
 from regard.modes import Mode, load_mode
+from regard.train.examples import read_records
 from regard.train.folder import RunFolder
-from regard.train.model import load_model
+from regard.train.model import load_learner
 from regard.view.alignment import draw_alignment
 from regard.view.picture import draw
 from regard.view.report import Alignment, Role, RunRecord, write_report
@@ -29,17 +29,17 @@ ROLE_NAMES = {
     "cross": "cross-attention",
 }
 SAMPLES, ALIGNMENTS = 8, 3
-# Shorter translations have too little to align, longer ones do not fit a page.
+# Shorter texts have too little to show and to align.
 FEWEST_WORDS = 5
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One held-out pair and what a model made of it."""
+    """One held-out row as text, and what a model answered."""
 
     source: str
     reference: str
-    translation: str
+    answer: str
 
 
 def write_run_report(
@@ -58,7 +58,6 @@ def write_run_report(
         FileError: If a run folder is not whole, or the page cannot be written.
     """
     folders = {name: RunFolder(Path(folder)) for name, folder in runs.items()}
-    models = {name: load_model(folder.finished_model()) for name, folder in folders.items()}
     metrics = {name: json.loads(folder.metrics.read_text()) for name, folder in folders.items()}
     first, last = next(iter(folders.values())), list(folders)[-1]
     samples = {name: _read_samples(folder) for name, folder in folders.items()}
@@ -70,7 +69,7 @@ def write_run_report(
         metrics=_scores(metrics),
         curves={name: _curve(folder) for name, folder in folders.items()},
         samples=_sample_rows(samples),
-        alignments=_alignments(*models[last], samples[last]),
+        alignments=_alignments(folders[last], samples[last]),
         environment=_environment(next(iter(metrics.values()))),
         command=command,
     )
@@ -80,23 +79,20 @@ def write_run_report(
 def _summary(metrics: Mapping[str, dict[str, Any]]) -> str:
     counts = next(iter(metrics.values()))["data"]
     return (
-        f"Trained on {counts['train']} pairs of {counts['read']} read; "
-        f"scored on {counts['test']} held-out pairs whose sources were never trained on."
+        f"Trained on {counts['train']} rows of {counts['read']} read; "
+        f"scored on {counts['test']} held-out rows whose inputs were never trained on."
     )
 
 
 def _scores(metrics: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     test = next(iter(metrics.values()))["test"]
-    rows: list[dict[str, Any]] = [
-        {"name": "copying the source", "BLEU": test["copy_bleu"], "chrF": test["copy_chrf"]}
-    ]
+    rows: list[dict[str, Any]] = [{"name": test["baseline_name"], **test["baseline"]}]
     for name, found in metrics.items():
         training = found["training"]
         rows.append(
             {
                 "name": name,
-                "BLEU": found["test"]["bleu"],
-                "chrF": found["test"]["chrf"],
+                **found["test"]["scores"],
                 "steps": training["steps"],
                 "seconds": training["seconds"],
                 "parameters": training["parameters"],
@@ -123,31 +119,41 @@ def _curve(folder: RunFolder) -> list[tuple[int, float, float]]:
 
 
 def _read_samples(folder: RunFolder) -> list[Sample]:
-    with folder.samples.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
-        next(rows)
-        return [Sample(*row) for row in rows]
+    _, records = read_records(folder.path)
+    parts = ("input", "reference", "prediction")
+    return [Sample(*(_as_text(one[part]) for part in parts)) for one in records]
+
+
+def _as_text(value: Any) -> str:
+    """Return a part of a record as one line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _sample_rows(samples: Mapping[str, Sequence[Sample]]) -> list[dict[str, str]]:
     first = next(iter(samples.values()))
-    chosen = [k for k, one in enumerate(first) if len(one.source.split()) >= FEWEST_WORDS]
+    long = [k for k, one in enumerate(first) if len(one.source.split()) >= FEWEST_WORDS]
+    chosen = long or range(len(first))
     return [
         {"source": first[k].source, "reference": first[k].reference}
-        | {name: found[k].translation for name, found in samples.items()}
+        | {name: found[k].answer for name, found in samples.items()}
         for k in chosen[:SAMPLES]
     ]
 
 
-def _alignments(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]
-) -> list[Alignment]:
-    chosen = [one for one in samples if len(one.source.split()) >= FEWEST_WORDS and one.translation]
+def _alignments(folder: RunFolder, samples: Sequence[Sample]) -> list[Alignment]:
+    if folder.read_task().task != "translation":
+        return []
+    learner, model = load_learner(folder.path)
+    chosen = [one for one in samples if len(one.source.split()) >= FEWEST_WORDS and one.answer]
     found = []
     for one in chosen[:ALIGNMENTS]:
-        weights, source, target = align(model, tokenizer, one.source, one.translation)
+        weights, source, target = align(model, learner.tokenizer, one.source, one.answer)
         picture = draw_alignment(weights, source, target)
-        found.append(Alignment(f"{one.source} → {one.translation}", picture))
+        found.append(Alignment(f"{one.source} → {one.answer}", picture))
     return found
 
 

@@ -1,10 +1,9 @@
 """A run from its task to its scores.
 
-Leaves to others: the loop (`trainer`), the folder (`folder`), what is translated (`tasks`).
+Leaves to others: the loop (`trainer`), the folder (`folder`), what is answered (`learners`).
 """
 
 import contextlib
-import csv
 import logging
 import os
 import platform
@@ -16,24 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.utils import logging as bars
 
-from regard.data import DataWarning, Report
-from regard.errors import DataError, TaskError, located
-from regard.metrics.records import Record, measures_of
+from regard.data import Corpus, DataWarning, Report, load_corpus
+from regard.data.read_file import read_file
+from regard.data.record import Record
+from regard.errors import TaskError
+from regard.learners import Evaluation, Learner, evaluate, learner_class
+from regard.learners.tokenizer import train_tokenizer
 from regard.metrics.translation import signatures
 from regard.metrics.uncertainty import bootstrap
 from regard.modes import Mode
-from regard.tasks.data import Pair, read_pairs
-from regard.tasks.kinds import Task, TranslationTask
-from regard.tasks.plan_data import layout_of
+from regard.tasks.kinds import Task
+from regard.tasks.plan_data import layout_of, plan_task_data
 from regard.tasks.programs import build_mode
-from regard.tasks.tokenizer import train_tokenizer
-from regard.tasks.translation import Corpus, Evaluation, evaluate, read_corpus, translate
 from regard.train.examples import write_records
 from regard.train.folder import RunFolder, begin_run, continue_run
-from regard.train.model import build_model, load_model, save_model
+from regard.train.model import build_model, load_learner, save_model
 from regard.train.record import LogFile, ProgressBar, StopWhenAsked
 from regard.train.trainer import build_trainer
 
@@ -67,7 +66,7 @@ def train(
     progress: bool = True,
     on_report: Callable[[Report], None] | None = None,
 ) -> Result:
-    """Train a task's model and score it on its held-out pairs.
+    """Train a task's model and score it on its held-out rows.
 
     Ctrl-C ends the training after the step at hand, with a checkpoint; a run continued from there
     ends with the weights it would have had.
@@ -88,39 +87,36 @@ def train(
             kind that is checked, but not trained.
         DataError: If the data cannot be used; nothing was trained then.
     """
-    if not isinstance(task, TranslationTask):
-        raise TaskError(
-            f"a task of the kind {task.task} cannot be trained yet; its data can be checked with "
-            "`regard data`"
-        )
+    kind = learner_class(task)
     mode = build_mode(task.mode)
-    corpus = read_corpus(task.data, task.model.positions)
+    corpus = load_corpus(plan_task_data(task))
+    corpus.report.refuse()
     task = _with_fingerprint(task, corpus)
     folder = (continue_run if resume else begin_run)(run_dir, task, mode)
     folder.write_data_report(corpus.report)
     if corpus.report.warnings:
         (on_report or _warn)(corpus.report)
     with _threads(task.training.threads), _quiet():
-        return _train(task, folder, corpus, mode, progress)
+        tokenizer = train_tokenizer(_texts(kind, corpus), task.tokenizer.size)
+        return _train(kind(task, tokenizer, corpus.labels), folder, corpus, mode, progress)
 
 
 def _train(
-    task: Task, folder: RunFolder, corpus: Corpus, mode: Mode | None, progress: bool
+    learner: Learner, folder: RunFolder, corpus: Corpus, mode: Mode | None, progress: bool
 ) -> Result:
-    tokenizer = train_tokenizer(_texts(corpus.splits.train), task.tokenizer.size)
-    model = build_model(task, tokenizer, mode)
+    model, task = build_model(learner, mode), learner.task
     checkpoint = folder.last_checkpoint()
     log = LogFile(folder.log, _step_of(checkpoint))
     stop = StopWhenAsked()
     watchers: list[TrainerCallback] = [log, stop, *([ProgressBar()] if progress else [])]
-    trainer = build_trainer(task, model, tokenizer, corpus.splits, folder.checkpoints, watchers)
+    trainer = build_trainer(learner, model, corpus.splits, folder.checkpoints, watchers)
     with stop.listen():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     step, steps = trainer.state.global_step, task.training.steps
     if step < steps:
         return Result(folder.path, step, steps, None)
-    save_model(model, tokenizer, folder.model)
-    metrics = _finish(folder, task, corpus, model, tokenizer, log.seconds)
+    save_model(model, learner.tokenizer, folder.model)
+    metrics = _finish(folder, learner, corpus, model, log.seconds)
     return Result(folder.path, step, steps, metrics)
 
 
@@ -135,10 +131,9 @@ def _with_fingerprint(task: Task, corpus: Corpus) -> Task:
     return task.model_copy(update={"data": data})
 
 
-def _texts(pairs: Sequence[Pair]) -> Iterator[str]:
-    for pair in pairs:
-        yield pair.source
-        yield pair.target
+def _texts(kind: type[Learner], corpus: Corpus) -> Iterator[str]:
+    for row in corpus.splits.train:
+        yield from kind.texts_of(row)
 
 
 def _step_of(checkpoint: Path | None) -> int:
@@ -157,36 +152,36 @@ def _threads(count: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from bars of its own, and from missing weights that are tied or rebuilt."""
-    bar, trainer = bars.is_progress_bar_enabled(), logging.getLogger("transformers.trainer")
-    level = trainer.level
+    """Keep transformers from bars of its own, from missing weights that are tied, and from times.
+
+    It orders checkpoints by their numbers where a disk's times are too coarse, and says so.
+    """
+    bar = bars.is_progress_bar_enabled()
+    loggers = [logging.getLogger(f"transformers.{name}") for name in ("trainer", "trainer_utils")]
+    levels = [logger.level for logger in loggers]
     bars.disable_progress_bar()
-    trainer.setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        trainer.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if bar:
             bars.enable_progress_bar()
 
 
 def _finish(
-    folder: RunFolder,
-    task: Task,
-    corpus: Corpus,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    seconds: float,
+    folder: RunFolder, learner: Learner, corpus: Corpus, model: PreTrainedModel, seconds: float
 ) -> dict[str, Any]:
-    """Score the model on the held-out pairs and write what was found."""
-    found = evaluate(model, tokenizer, corpus.splits.test)
-    _write_samples(folder.samples, corpus.splits.test, found)
+    """Score the model on the held-out rows and write what was found."""
+    task, (train, _, test) = learner.task, corpus.splits
+    found = evaluate(learner, model, test, train)
     mode: Mode | None = getattr(model, "regard_mode", None)
-    records = _records(corpus.splits.test, found)
     metrics = {
         "test": found.metrics(),
-        "scores": [bootstrap(one).as_dict() for one in measures_of(task.task, [records])[0]],
-        "measured": write_records(folder, task.task, records),
+        "scores": [bootstrap(one).as_dict() for one in found.measures],
+        "measured": write_records(folder, task.task, found.records, learner.options),
         "training": {
             "steps": task.training.steps,
             "seconds": round(seconds, 1),
@@ -194,7 +189,7 @@ def _finish(
             "parameters": sum(one.numel() for one in model.parameters()),
             "threads": torch.get_num_threads(),
         },
-        "data": corpus.counts(),
+        "data": corpus.report.counts(),
         "mode": None if mode is None else {"name": mode.name, "hash": mode.hash},
         "signatures": signatures(),
         "versions": _versions(),
@@ -203,56 +198,34 @@ def _finish(
     return metrics
 
 
-def _records(pairs: Sequence[Pair], found: Evaluation) -> list[Record]:
-    return [
-        {"input": pair.source, "reference": pair.target, "prediction": text}
-        for pair, text in zip(pairs, found.translations, strict=True)
-    ]
-
-
 def _versions() -> dict[str, str]:
     names = ("regard", "torch", "transformers", "tokenizers", "sacrebleu")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def _write_samples(path: Path, pairs: Sequence[Pair], found: Evaluation) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
-        rows.writerow(("source", "reference", "translation"))
-        rows.writerows(
-            (pair.source, pair.target, text)
-            for pair, text in zip(pairs, found.translations, strict=True)
-        )
-
-
-def evaluate_run(
-    run_dir: str | os.PathLike, data: str | os.PathLike | None = None
-) -> tuple[list[Pair], Evaluation]:
+def evaluate_run(run_dir: str | os.PathLike, data: str | os.PathLike | None = None) -> Evaluation:
     """Score a finished run again.
 
     Args:
         run_dir: The run folder.
-        data: Other pairs, in a file with the columns or keys of the task's data; None scores the
-            run's own held-out pairs.
+        data: Other rows, in a file with the columns or keys of the task's data; None scores the
+            run's own held-out rows.
 
     Returns:
-        The pairs and what the model makes of them.
+        What the model makes of the rows.
 
     Raises:
         TaskError: If there is no finished run.
         DataError: If the data cannot be used.
     """
-    folder = RunFolder(Path(run_dir))
-    task = folder.read_task()
-    model, tokenizer = load_model(folder.finished_model())
-    if data is None:
-        pairs = read_corpus(task.data).splits.test
-        return pairs, evaluate(model, tokenizer, pairs)
-    pairs = read_pairs(data, layout=layout_of(task.data))
-    try:
-        return pairs, evaluate(model, tokenizer, pairs)
-    except DataError as problem:
-        raise located(problem, str(data)) from None
+    learner, model = load_learner(run_dir)
+    settings = learner.task.data
+    corpus = load_corpus(plan_task_data(learner.task))
+    rows = corpus.splits.test
+    if data is not None:
+        steps = tuple(settings.normalise)
+        rows = read_file(data, settings.data_kind(), layout_of(settings), steps)
+    return evaluate(learner, model, rows, corpus.splits.train)
 
 
 def translate_run(run_dir: str | os.PathLike, texts: Sequence[str]) -> list[str]:
@@ -266,9 +239,11 @@ def translate_run(run_dir: str | os.PathLike, texts: Sequence[str]) -> list[str]
         Their translations.
 
     Raises:
-        TaskError: If there is no finished run.
+        TaskError: If there is no finished run, or it does not translate.
         DataError: If a text is too long.
     """
-    folder = RunFolder(Path(run_dir))
-    folder.read_task()
-    return translate(*load_model(folder.finished_model()), texts)
+    learner, model = load_learner(run_dir)
+    if learner.task.task != "translation":
+        raise TaskError(f"{run_dir}: this run is of the kind {learner.task.task}; use evaluate")
+    rows = [Record({"source": text}, "texts", line) for line, text in enumerate(texts, 1)]
+    return learner.answer(model, rows)

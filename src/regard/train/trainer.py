@@ -1,36 +1,42 @@
-"""Hugging Face's trainer, with our batches, our loss and our validation scores."""
+"""Hugging Face's trainer, with a learner's batches, its loss and its validation scores."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
-    EvalPrediction,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
-    Seq2SeqTrainer,
-    Seq2SeqTrainingArguments,
+    Trainer,
     TrainerCallback,
+    TrainingArguments,
 )
 
+from regard.data.record import Record
 from regard.data.split import Splits
-from regard.metrics.translation import score
-from regard.tasks.batches import IGNORED, PadExamples, TokenBudgetBatches, encode_pairs
-from regard.tasks.data import Pair
-from regard.tasks.kinds import Task
+from regard.learners.batches import TokenBudgetBatches
+from regard.learners.evaluation import records_of, values_of
+from regard.learners.learner import BATCH, Learner
+from regard.metrics.records import measures_of
 from regard.tasks.settings import TrainingSettings
-from regard.tasks.translation import BATCH, most_tokens
+
+# How the trainer names a score of the validation rows.
+VALID = "eval_"
 
 
-class TranslationTrainer(Seq2SeqTrainer):
-    """A trainer whose batches are drawn by a budget of tokens."""
+class LearnerTrainer(Trainer):
+    """A trainer whose batches are drawn by a budget of tokens, and which scores real answers.
+
+    Attributes:
+        batches: Draws the training batches.
+        learner: Knows the task.
+        valid: The validation rows.
+    """
 
     batches: TokenBudgetBatches
+    learner: Learner
+    valid: list[Record]
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the training batches.
@@ -46,21 +52,38 @@ class TranslationTrainer(Seq2SeqTrainer):
         )
         return self.accelerator.prepare(loader)
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of the validation rows, and the metrics of what the model answers.
+
+        Args:
+            *args: As the trainer's own.
+            **kwargs: Likewise.
+
+        Returns:
+            As the trainer's own, with metrics named `eval_NAME`.
+        """
+        kwargs["prediction_loss_only"] = True
+        output = super().evaluation_loop(*args, **kwargs)
+        assert isinstance(self.model, PreTrainedModel)
+        answers = self.learner.answer(self.model, self.valid)
+        records = records_of(self.learner, self.valid, answers)
+        (measures,) = measures_of(self.learner.task.task, [records], self.learner.options)
+        found = {f"{VALID}{name}": value for name, value in values_of(measures).items()}
+        return output._replace(metrics={**(output.metrics or {}), **found})
+
 
 def build_trainer(
-    task: Task,
+    learner: Learner,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    splits: Splits[Pair],
+    splits: Splits[Record],
     checkpoints: Path,
     callbacks: list[TrainerCallback],
-) -> TranslationTrainer:
+) -> LearnerTrainer:
     """Put a trainer together.
 
     Args:
-        task: How to train.
+        learner: How to feed and judge the model.
         model: What to train.
-        tokenizer: Its tokenizer.
         splits: What to train on, and what to watch.
         checkpoints: Where checkpoints go.
         callbacks: Who else is told of each step.
@@ -68,32 +91,30 @@ def build_trainer(
     Returns:
         The trainer.
     """
-    limit, settings = task.model.positions, task.training
+    settings = learner.task.training
+    examples, watched = learner.encode(splits.train), learner.encode(splits.valid)
     # Alike in length, so that little is padded when they are scored.
-    valid = sorted(splits.valid, key=lambda pair: len(pair.source))
-    examples = encode_pairs(splits.train, tokenizer, limit)
-    watched = encode_pairs(valid, tokenizer, limit)
-    longest = max((len(example["input_ids"]) for example in watched), default=0)
-    trainer = TranslationTrainer(
+    watched.sort(key=lambda example: len(example["input_ids"]))
+    trainer = LearnerTrainer(
         model=model,
-        args=_arguments(settings, checkpoints, most_tokens(longest, limit) if valid else 0),
-        data_collator=PadExamples(model.config.pad_token_id),
+        args=_arguments(settings, checkpoints, watching=bool(watched)),
+        data_collator=learner.collate,
         train_dataset=examples,  # type: ignore[arg-type]
         eval_dataset=watched or None,  # type: ignore[arg-type]
-        compute_loss_func=smoothed_loss(settings.label_smoothing),
-        compute_metrics=_score_valid(tokenizer, valid),
+        compute_loss_func=learner.loss,
         callbacks=callbacks,
     )
+    trainer.learner, trainer.valid = learner, splits.valid
     trainer.batches = TokenBudgetBatches(examples, settings.batch_tokens, settings.seed)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def _arguments(
-    settings: TrainingSettings, checkpoints: Path, valid_tokens: int
-) -> Seq2SeqTrainingArguments:
-    eval_every = (settings.eval_every or None) if valid_tokens else None
-    return Seq2SeqTrainingArguments(
+    settings: TrainingSettings, checkpoints: Path, *, watching: bool
+) -> TrainingArguments:
+    eval_every = (settings.eval_every or None) if watching else None
+    return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=settings.steps,
         learning_rate=settings.lr,
@@ -110,51 +131,8 @@ def _arguments(
         eval_strategy="steps" if eval_every else "no",
         eval_steps=eval_every,
         per_device_eval_batch_size=BATCH,
-        predict_with_generate=True,
-        # The decoder's start counts as well.
-        generation_max_length=1 + valid_tokens,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
         disable_tqdm=True,
     )
-
-
-def smoothed_loss(smoothing: float) -> Callable[..., Tensor]:
-    """Return the loss: cross-entropy with smoothed labels, averaged over all real tokens.
-
-    Args:
-        smoothing: Probability given to all tokens alike.
-
-    Returns:
-        A function of a model's outputs and labels (B, N), as the trainer calls it.
-    """
-
-    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-        logits = outputs.logits.flatten(0, 1)
-        total = F.cross_entropy(
-            logits,
-            labels.flatten(),
-            ignore_index=IGNORED,
-            label_smoothing=smoothing,
-            reduction="sum",
-        )
-        return (
-            total / labels.ne(IGNORED).sum()
-            if num_items_in_batch is None
-            else total / num_items_in_batch
-        )
-
-    return loss
-
-
-def _score_valid(
-    tokenizer: PreTrainedTokenizerBase, pairs: list[Pair]
-) -> Callable[[EvalPrediction], dict[str, float]]:
-    def scores(found: EvalPrediction) -> dict[str, float]:
-        # Rows of different batches are padded with a number that is no token.
-        rows = [[token for token in row if token >= 0] for row in found.predictions.tolist()]  # type: ignore[union-attr]
-        written = tokenizer.batch_decode(rows, skip_special_tokens=True)
-        return score(written, [pair.target for pair in pairs])._asdict()
-
-    return scores

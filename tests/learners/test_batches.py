@@ -5,16 +5,13 @@ import random
 import pytest
 import torch
 
-from regard.errors import DataError
-from regard.tasks.batches import IGNORED, Example, PadExamples, TokenBudgetBatches, encode_pairs
-from regard.tasks.data import Pair
-from regard.tasks.tokenizer import train_tokenizer
+from regard.learners.batches import IGNORED, Collate, TokenBudgetBatches, alike, length_of
 
 
 def examples(count, longest=20):
     draw = random.Random(0)
     return [
-        Example(input_ids=[5] * draw.randint(1, longest), labels=[6] * draw.randint(1, longest))
+        dict(input_ids=[5] * draw.randint(1, longest), labels=[6] * draw.randint(1, longest))
         for _ in range(count)
     ]
 
@@ -32,7 +29,7 @@ def test_every_example_comes_once_and_no_batch_exceeds_the_budget(budget):
 
 
 def test_example_longer_than_the_budget_gets_a_batch_of_its_own():
-    data = [Example(input_ids=[1] * n, labels=[1]) for n in (50, 2, 3)]
+    data = [dict(input_ids=[1] * n, labels=[1]) for n in (50, 2, 3)]
     assert sorted(map(sorted, TokenBudgetBatches(data, 10))) == [[0], [1, 2]]
 
 
@@ -56,23 +53,37 @@ def test_batches_do_not_touch_the_generator_of_dropout():
 
 def test_padding_is_masked_and_the_decoder_sees_the_labels_one_step_late():
     data = [
-        Example(input_ids=[7, 8, 1], labels=[9, 1]),
-        Example(input_ids=[7, 1], labels=[9, 8, 1]),
+        dict(input_ids=[7, 8, 1], labels=[9, 1]),
+        dict(input_ids=[7, 1], labels=[9, 8, 1]),
     ]
-    batch = PadExamples(0)(data)
+    batch = Collate({"input_ids": 0}, start=0)(data)
     assert batch["input_ids"].tolist() == [[7, 8, 1], [7, 1, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["labels"].tolist() == [[9, 1, IGNORED], [9, 8, 1]]
     assert batch["decoder_input_ids"].tolist() == [[0, 9, 1], [0, 9, 8]]
 
 
-def test_text_longer_than_the_model_reads_is_refused_with_its_line():
-    tokenizer = train_tokenizer(["a b c"], 20)
-    pairs = [Pair("a", "b", 1), Pair("a", "a b c a b c", 7)]
-    with pytest.raises(
-        DataError,
-        match=r"^line 7: \d+ tokens, but the model reads at most 6; shorten the text or lower "
-        r"data\.max_words$",
-    ):
-        encode_pairs(pairs, tokenizer, 6)
-    assert encode_pairs(pairs, tokenizer, 50)[0]["input_ids"][-1] == tokenizer.eos_token_id
+def test_a_token_that_also_pads_is_read_where_it_is_meant():
+    batch = Collate({"input_ids": 1})([{"input_ids": [7, 1]}, {"input_ids": [7, 1, 8]}])
+    assert batch["input_ids"].tolist() == [[7, 1, 1], [7, 1, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+
+
+def test_numbers_are_stacked_and_other_lists_padded_with_what_no_loss_counts():
+    batch = Collate({"input_ids": 0})(
+        [
+            {"input_ids": [1, 2], "labels": 3, "first": [0]},
+            {"input_ids": [1], "labels": 4, "first": [0, 1]},
+        ]
+    )
+    assert batch["labels"].tolist() == [3, 4]
+    assert batch["first"].tolist() == [[0, IGNORED], [0, 1]]
+    assert "decoder_input_ids" not in batch
+
+
+def test_batches_of_like_length_hold_every_place_once():
+    data = examples(50)
+    found = list(alike(data, 8))
+    assert sorted(place for places in found for place in places) == list(range(50))
+    lengths = [length_of(data[place]) for places in found for place in places]
+    assert lengths == sorted(lengths) and max(map(len, found)) == 8

@@ -2,7 +2,7 @@
 
 import pytest
 
-from regard.tasks.tokenizer import END, PAD, UNKNOWN, train_tokenizer
+from regard.learners.tokenizer import END, PAD, UNKNOWN, train_tokenizer
 
 TEXTS = ["Insert a new row", "Insère une nouvelle ligne", "Delete the row: all of it"] * 3
 

@@ -1,4 +1,4 @@
-"""Reading pairs: what is accepted, and what each error says."""
+"""Reading one more file of a task: what is accepted, and what each error says."""
 
 import gzip
 import json
@@ -6,8 +6,18 @@ import re
 
 import pytest
 
+from regard.data.kinds import TRANSLATION
+from regard.data.read_file import read_file
+from regard.data.row import Layout
 from regard.errors import DataError
-from regard.tasks.data import Pair, read_pairs
+
+
+def read(path, source=None, target=None):
+    """What a file of translations holds: sources, targets and lines."""
+    named = {"source": source, "target": target}
+    layout = Layout({field: column for field, column in named.items() if column is not None})
+    rows = read_file(path, TRANSLATION, layout, ("one_line", "strip"))
+    return [(row.values["source"], row.values["target"], row.line) for row in rows]
 
 
 def write(path, text):
@@ -19,29 +29,27 @@ def write(path, text):
 @pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz", "some.en-fr.tsv"])
 def test_columns_are_found_and_lines_counted_from_one(tmp_path, name):
     path = write(tmp_path / name, "yes\toui\nno \t non\r\n")
-    assert read_pairs(path) == [Pair("yes", "oui", 1), Pair("no", "non", 2)]
+    assert read(path) == [("yes", "oui", 1), ("no", "non", 2)]
 
 
 def test_columns_can_be_chosen(tmp_path):
     path = write(tmp_path / "a.tsv", "1\toui\tyes\n2\tnon\tno\n")
-    assert read_pairs(path, 3, 2) == [Pair("yes", "oui", 1), Pair("no", "non", 2)]
+    assert read(path, 3, 2) == [("yes", "oui", 1), ("no", "non", 2)]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_keys_are_found(tmp_path, name):
     text = json.dumps({"en": "a\nline", "fr": "une\u00a0ligne", "more": 1})
-    assert read_pairs(write(tmp_path / name, text), "en", "fr") == [
-        Pair("a line", "une\u00a0ligne", 1)
-    ]
+    assert read(write(tmp_path / name, text), "en", "fr") == [("a line", "une\u00a0ligne", 1)]
 
 
 def test_default_keys_are_source_and_target(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"source": "yes", "target": "oui"}\n')
-    assert read_pairs(path) == [Pair("yes", "oui", 1)]
+    assert read(path) == [("yes", "oui", 1)]
 
 
 def test_mark_that_some_editors_write_is_no_part_of_the_text(tmp_path):
-    assert read_pairs(write(tmp_path / "a.tsv", b"\xef\xbb\xbfyes\toui\n"))[0].source == "yes"
+    assert read(write(tmp_path / "a.tsv", b"\xef\xbb\xbfyes\toui\n"))[0][0] == "yes"
 
 
 BROKEN = [
@@ -110,18 +118,18 @@ BROKEN = [
 def test_broken_file_is_refused_with_its_place(tmp_path, name, text, message):
     path = write(tmp_path / name, text)
     with pytest.raises(DataError, match=f"^{re.escape(str(tmp_path / message))}$"):
-        read_pairs(path)
+        read(path)
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no\.tsv: there is no such file; check data\.path$"):
-        read_pairs(tmp_path / "no.tsv")
+        read(tmp_path / "no.tsv")
 
 
 def test_folder_is_no_file(tmp_path):
     (tmp_path / "a.tsv").mkdir()
     with pytest.raises(DataError, match=r"a\.tsv: is a directory$"):
-        read_pairs(tmp_path / "a.tsv")
+        read(tmp_path / "a.tsv")
 
 
 @pytest.mark.parametrize("cut", [slice(0, 30), slice(5, None)])
@@ -129,7 +137,7 @@ def test_damaged_gzip_is_refused(tmp_path, cut):
     path = tmp_path / "a.tsv.gz"
     path.write_bytes(gzip.compress(b"yes\toui\n" * 99)[cut])
     with pytest.raises(DataError, match=r"a\.tsv\.gz: this is no complete gzip file .*; pack it"):
-        read_pairs(path)
+        read(path)
 
 
 @pytest.mark.parametrize("column", [0, -1])
@@ -138,9 +146,9 @@ def test_column_that_is_no_number_from_one_is_refused(tmp_path, column):
     with pytest.raises(
         DataError, match=rf"columns of a \.tsv are numbers from 1, found {column!r}"
     ):
-        read_pairs(path, column, 2)
+        read(path, column, 2)
 
 
 def test_table_with_a_header_is_read_by_names(tmp_path):
     path = write(tmp_path / "a.csv", 'id,source,target\n7,"yes, sir",oui\n')
-    assert read_pairs(path) == [Pair("yes, sir", "oui", 2)]
+    assert read(path) == [("yes, sir", "oui", 2)]

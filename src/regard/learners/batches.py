@@ -1,0 +1,144 @@
+"""Batches of examples of like length, each within a budget of tokens.
+
+Leaves to others: what an example holds (each learner), the training loop (`train`), which tells
+the sampler its epoch.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+# What cross-entropy leaves out of the loss.
+IGNORED = -100
+# More epochs than any run has, so that no two (seed, epoch) draw alike.
+_MANY_EPOCHS = 1_000_003
+
+# An example: lists of token ids and their like by name, and single numbers.
+Example = dict[str, Any]
+
+
+def length_of(example: Example) -> int:
+    """Return how long an example is.
+
+    Args:
+        example: Of any learner.
+
+    Returns:
+        The length of its longest list.
+    """
+    return max(len(value) for value in example.values() if isinstance(value, list))
+
+
+def alike(examples: Sequence[Example], rows: int) -> Iterator[list[int]]:
+    """Cut examples into batches of like length, so that little is padded.
+
+    Args:
+        examples: Any number.
+        rows: Examples of a batch.
+
+    Yields:
+        Places in `examples`; each place once.
+    """
+    order = sorted(range(len(examples)), key=lambda place: length_of(examples[place]))
+    for start in range(0, len(order), rows):
+        yield order[start : start + rows]
+
+
+class TokenBudgetBatches(Sampler[list[int]]):
+    """Draws batches of indices: examples of like length, padded size within the budget.
+
+    A batch takes rows × longest ≤ budget tokens on either side. Examples of equal length are
+    shuffled, and so are the batches, by (seed, epoch) alone; the number of batches is the same in
+    every epoch. So a run that stopped can find its place again.
+    """
+
+    def __init__(self, examples: Sequence[Example], budget: int, seed: int = 0) -> None:
+        """Sort out the sizes.
+
+        Args:
+            examples: What is drawn from.
+            budget: Tokens a batch; a longer example gets a batch of its own.
+            seed: Another seed is another order.
+        """
+        self.seed, self.epoch = seed, 0
+        self.lengths = torch.tensor([length_of(example) for example in examples])
+        self.bounds = _bounds(self.lengths.sort().values.tolist(), budget)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next.
+
+        Args:
+            epoch: Counted from 0.
+        """
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = torch.Generator().manual_seed(self.seed * _MANY_EPOCHS + self.epoch)
+        shuffled = torch.randperm(len(self.lengths), generator=random)
+        order = shuffled[self.lengths[shuffled].sort(stable=True).indices].tolist()
+        for number in torch.randperm(len(self.bounds), generator=random).tolist():
+            start, stop = self.bounds[number]
+            yield order[start:stop]
+
+
+def _bounds(lengths: list[int], budget: int) -> list[tuple[int, int]]:
+    """Cut ascending lengths into runs of at most `budget` tokens, padded."""
+    bounds, start = [], 0
+    for place, length in enumerate(lengths):
+        if place > start and length * (place + 1 - start) > budget:
+            bounds.append((start, place))
+            start = place
+    return [*bounds, (start, len(lengths))]
+
+
+class Collate:
+    """Makes tensors of examples: lists are padded, numbers are stacked."""
+
+    def __init__(self, fillers: Mapping[str, int], start: int | None = None) -> None:
+        """Remember what to pad with.
+
+        Args:
+            fillers: By the name of a list; a list it does not name is padded with `IGNORED`.
+            start: The token that starts a decoder, which then gets `decoder_input_ids`: the labels
+                one step late. None: there is no decoder.
+        """
+        self.fillers, self.start = dict(fillers), start
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return one batch.
+
+        Args:
+            examples: B examples with the same names.
+
+        Returns:
+            For each name a tensor (B, longest) of lists, (B,) of numbers; `attention_mask` (B, M),
+            1 where `input_ids` has a token and 0 where it is padded; with `start` also
+            `decoder_input_ids`, shaped as `labels`.
+        """
+        batch = {
+            name: self._stacked(name, [example[name] for example in examples])
+            for name in examples[0]
+        }
+        if "input_ids" in batch:
+            lengths = torch.tensor([len(example["input_ids"]) for example in examples])
+            places = torch.arange(batch["input_ids"].shape[1])
+            batch["attention_mask"] = (places < lengths[:, None]).long()
+        if self.start is not None and "labels" in batch:
+            labels = batch["labels"]
+            first = labels.new_full((len(examples), 1), self.start)
+            shifted = torch.cat([first, labels[:, :-1]], dim=1)
+            filler = self.fillers.get("input_ids", 0)
+            batch["decoder_input_ids"] = shifted.masked_fill(shifted == IGNORED, filler)
+        return batch
+
+    def _stacked(self, name: str, values: list[Any]) -> Tensor:
+        if not isinstance(values[0], list):
+            return torch.tensor(values)
+        longest, filler = max(map(len, values)), self.fillers.get(name, IGNORED)
+        return torch.tensor([value + [filler] * (longest - len(value)) for value in values])
