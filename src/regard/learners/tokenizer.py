@@ -1,6 +1,8 @@
-"""Subwords: byte-pair encoding learned from the training pairs, as a Hugging Face tokenizer."""
+"""Subwords: those of a pretrained model, or byte-pair encoding learned from the training rows."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from tokenizers import (
     Tokenizer,
@@ -11,7 +13,9 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from regard.errors import FileError
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -44,3 +48,24 @@ def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
         unk_token=UNKNOWN,
         clean_up_tokenization_spaces=False,
     )
+
+
+def read_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a model; runs no code from the folder.
+
+    Args:
+        folder: A folder that holds tokenizer.json.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        FileError: If there is none, or it cannot be read.
+    """
+    if not (Path(folder) / "tokenizer.json").is_file():
+        raise FileError(f"{folder}: no tokenizer.json; is this the folder of a model?")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # transformers and what it reads files with share no class of errors.
+    except Exception as problem:
+        raise FileError(f"{folder}: the tokenizer does not load: {problem}") from None

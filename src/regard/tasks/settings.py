@@ -73,9 +73,10 @@ class TokenizerSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The shape of the Marian model that is trained.
+    """The model that is trained: a new one of some shape, or one of a folder.
 
     Attributes:
+        pretrained: A folder that holds a model and its tokenizer; None: a new model.
         width: Channels of a token.
         layers: Of the encoder, and as many of the decoder.
         heads: Of each attention; they share the width.
@@ -84,6 +85,7 @@ class ModelSettings(Settings):
         positions: The most tokens of a text.
     """
 
+    pretrained: Annotated[str | None, Paths()] = None
     width: Count = 128
     layers: Count = 2
     heads: Count = 4
@@ -96,6 +98,19 @@ class ModelSettings(Settings):
         if self.width % self.heads:
             raise ValueError(
                 f"width {self.width} cannot be shared by {self.heads} heads; try a multiple"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_pretrained_model_has_its_shape(self) -> "ModelSettings":
+        own = [
+            name
+            for name in ("width", "layers", "heads", "ffn")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.pretrained is not None and own:
+            raise ValueError(
+                f"a pretrained model has its own shape; delete {' and '.join(own)}, or pretrained"
             )
         return self
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regard import hf
-from regard.errors import FileError
 from regard.hf.quiet import quiet
 from regard.learners import Learner, learner_class
+from regard.learners.tokenizer import read_tokenizer
 from regard.modes import Mode
 from regard.train.folder import RunFolder
 
@@ -85,21 +85,4 @@ def load_model(
     """
     with quiet():
         model = hf.from_pretrained(folder, kind)
-    return model, load_tokenizer(folder)
-
-
-def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase:
-    """Read a tokenizer.
-
-    Args:
-        folder: A folder that holds tokenizer.json.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        FileError: If there is none.
-    """
-    if not (Path(folder) / "tokenizer.json").is_file():
-        raise FileError(f"{folder}: no tokenizer.json; is this the model of a run?")
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    return model, read_tokenizer(folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.utils import logging as bars
 
 from regard.data import Corpus, DataWarning, Report, load_corpus
@@ -23,7 +23,7 @@ from regard.data.read_file import read_file
 from regard.data.record import Record
 from regard.errors import TaskError
 from regard.learners import Evaluation, Learner, evaluate, learner_class
-from regard.learners.tokenizer import train_tokenizer
+from regard.learners.tokenizer import read_tokenizer, train_tokenizer
 from regard.metrics.translation import signatures
 from regard.metrics.uncertainty import bootstrap
 from regard.modes import Mode
@@ -97,7 +97,7 @@ def train(
     if corpus.report.warnings:
         (on_report or _warn)(corpus.report)
     with _threads(task.training.threads), _quiet():
-        tokenizer = train_tokenizer(_texts(kind, corpus), task.tokenizer.size)
+        tokenizer = _tokenizer(kind, task, corpus)
         return _train(kind(task, tokenizer, corpus.labels), folder, corpus, mode, progress)
 
 
@@ -131,9 +131,11 @@ def _with_fingerprint(task: Task, corpus: Corpus) -> Task:
     return task.model_copy(update={"data": data})
 
 
-def _texts(kind: type[Learner], corpus: Corpus) -> Iterator[str]:
-    for row in corpus.splits.train:
-        yield from kind.texts_of(row)
+def _tokenizer(kind: type[Learner], task: Task, corpus: Corpus) -> PreTrainedTokenizerBase:
+    if task.model.pretrained is not None:
+        return read_tokenizer(task.model.pretrained)
+    texts = (text for row in corpus.splits.train for text in kind.texts_of(row))
+    return train_tokenizer(texts, task.tokenizer.size)
 
 
 def _step_of(checkpoint: Path | None) -> int:
