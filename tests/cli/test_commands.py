@@ -1,5 +1,6 @@
 """The commands that train, score and translate: what they print, and how errors look."""
 
+import json
 import re
 import signal
 
@@ -48,6 +49,18 @@ def test_texts_are_translated_one_line_each(trained):
     assert one.exit_code == 0 and len(one.output.splitlines()) == 2
     other = call("translate", trained[0], typed="one two\ngreen sun\n")
     assert other.output == one.output
+
+
+def test_rows_of_a_file_are_answered(trained, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"source": "one two"}\n{}\n{"source": "sun"}\n')
+    done = call("predict", trained[0], rows, "--skip", "--out", tmp_path / "out.jsonl")
+    assert done.exit_code == 0 and done.stdout == ""
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [one["line"] for one in found] == [1, 3]
+    assert f"{rows}, line 2: " in done.stderr and "2 rows answered, 1 skipped" in done.stderr
+    fatal = call("predict", trained[0], rows)
+    assert fatal.exit_code == 2 and f"error: {rows}, line 2: " in fatal.stderr
 
 
 def test_interrupted_training_says_how_to_go_on(tmp_path, monkeypatch):

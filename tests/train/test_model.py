@@ -51,9 +51,7 @@ def test_model_comes_back_from_its_folder(tmp_path, tokenizer):
 def test_folder_without_a_tokenizer_is_refused(tmp_path, tokenizer):
     save_model(build_model(make_task(tmp_path), tokenizer), tokenizer, tmp_path / "model")
     (tmp_path / "model" / "tokenizer.json").unlink()
-    with pytest.raises(
-        FileError, match=r"model: no tokenizer\.json; is this the folder of a m"
-    ):
+    with pytest.raises(FileError, match=r"model: no tokenizer\.json; is this the folder of a m"):
         load_model(tmp_path / "model")
 
 

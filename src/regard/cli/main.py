@@ -14,6 +14,7 @@ from regard.cli import (
     evaluate,
     explain,
     modes,
+    predict,
     schema,
     show,
     suggest,
@@ -61,5 +62,8 @@ app.command("explain")(explain.explain_program)
 app.command("check")(check.check_program_or_model)
 app.command("data")(data.check_data)
 app.command("schema")(schema.print_schema)
-for command in (train.train, evaluate.evaluate, compare.compare, translate.translate, cache.cache):
+for command in (
+    *(train.train, evaluate.evaluate, compare.compare, predict.predict, translate.translate),
+    cache.cache,
+):
     app.command()(command)

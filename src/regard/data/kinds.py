@@ -3,7 +3,7 @@
 A new kind is one entry here, and one schema in `tasks/kinds`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from regard.data.fields import (
     Field,
@@ -40,6 +40,15 @@ class DataKind:
     def optional(self) -> frozenset[str]:
         """The fields a row may lack."""
         return frozenset(field.name for field in self.fields if not field.required)
+
+    def asked(self) -> "DataKind":
+        """Return what rows hold that nobody has answered yet.
+
+        Returns:
+            The same kind with the fields a model reads alone.
+        """
+        fields = tuple(field for field in self.fields if field.name in self.inputs)
+        return replace(self, fields=fields, repeats=self.inputs, labels=None)
 
 
 TRANSLATION = DataKind(
