@@ -5,6 +5,7 @@ import torch
 
 from regard.backends.base import Declined
 from regard.backends.cpu import states
+from regard.backends.cpu.library import load_library
 from regard.backends.linear.sums import Keys, State, sum_causal
 
 WIDTHS = [(3, 5), (8, 16), (17, 8), (64, 72)]
@@ -106,3 +107,10 @@ def test_memory_that_runs_out_is_declined(monkeypatch):
     monkeypatch.setattr(states, "_library", lambda dtype: Full())
     with pytest.raises(Declined, match="got no memory"):
         states.sum_states(*given)
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("real", ["float", "double"])
+def test_the_library_builds_for_vectors_of_any_size(real, size):
+    lanes = (f"REGARD_REAL={real}", f"REGARD_BYTES={size}")
+    assert load_library(states._SOURCE, "states", lanes).regard_forward

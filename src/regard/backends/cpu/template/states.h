@@ -10,10 +10,10 @@
 
 namespace regard {
 
-// Rows of a chunk; and of the blocks on its diagonal, above which nothing is computed.
-constexpr int CHUNK = 32;
+// Rows of the blocks on a chunk's diagonal, above which nothing is computed; and of a chunk: as many
+// whole blocks as hold 32 rows.
 constexpr int BLOCK = PANEL;
-static_assert(CHUNK % BLOCK == 0, "a chunk is whole blocks");
+constexpr int CHUNK = (31 / BLOCK + 1) * BLOCK;
 
 // One matrix or vector for each head, the last numbers side by side. Null: there is none.
 struct Heads {
