@@ -20,6 +20,7 @@ from regard.cli import (
     suggest,
     train,
     translate,
+    tune,
 )
 from regard.errors import RegardError
 
@@ -64,6 +65,6 @@ app.command("data")(data.check_data)
 app.command("schema")(schema.print_schema)
 for command in (
     *(train.train, evaluate.evaluate, compare.compare, predict.predict, translate.translate),
-    cache.cache,
+    *(tune.tune, cache.cache),
 ):
     app.command()(command)

@@ -1,4 +1,4 @@
-"""Packages that some metrics need: imported when one is counted, and missed with a remedy."""
+"""Packages that only some work needs: imported when it is done, and missed with a remedy."""
 
 import importlib
 from typing import Any
@@ -25,5 +25,5 @@ def need(module: str) -> Any:
         if (problem.name or "").partition(".")[0] != package:
             raise
         raise UnsupportedError(
-            f"this metric needs the package {package}; install it with: pip install 'regard[tasks]'"
+            f"this needs the package {package}; install it with: pip install 'regard[tasks]'"
         ) from None

@@ -31,6 +31,8 @@ from regard.metrics.tagging import span_f1, tag_accuracy
 from regard.metrics.translation import bleu, chrf
 
 KEYS = ("input", "reference", "prediction")
+# Of all metrics of a run; `Measure.higher_is_better` says the same of one at hand.
+LOWER_IS_BETTER = ("perplexity", "bits per byte")
 Record = Mapping[str, Any]
 Options = Mapping[str, Any]
 # The predictions of each run, and the references they share.

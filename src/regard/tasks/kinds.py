@@ -6,12 +6,10 @@ A new kind is one class here, one in `data_settings`, and one entry in the room 
 # Fields of frozen models may be narrowed; pyright takes them for mutable.
 # pyright: reportIncompatibleVariableOverride=false
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from regard.catalogue.find_program import names_variant
 from regard.errors import nearest
 from regard.modes import ROLES
 from regard.tasks.data_settings import (
@@ -25,27 +23,15 @@ from regard.tasks.data_settings import (
     TaggingData,
     TranslationData,
 )
+from regard.tasks.search_settings import SearchSettings
 from regard.tasks.settings import (
     ModelSettings,
     Paths,
     Settings,
     TokenizerSettings,
     TrainingSettings,
-    absolute,
+    absolute_mode,
 )
-
-
-def _resolve_mode(mode: Any, folder: Path) -> Any:
-    if isinstance(mode, str):
-        return absolute(mode, folder)
-    if not isinstance(mode, dict):
-        return mode
-    return {
-        role: absolute(program, folder)
-        if isinstance(program, str) and not names_variant(program)
-        else program
-        for role, program in mode.items()
-    }
 
 
 class Task(Settings):
@@ -59,14 +45,16 @@ class Task(Settings):
         mode: None for plain attention; a mode's .json file; or a program for each role: a name of
             the catalogue, `file.py:name` or a program's .json file.
         training: How it is trained.
+        search: Which of these settings are tried, and how; of no weight in a single training.
     """
 
     task: str
     data: DataSettings
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
-    mode: Annotated[str | dict[str, str] | None, Paths(_resolve_mode)] = None
+    mode: Annotated[str | dict[str, str] | None, Paths(absolute_mode)] = None
     training: TrainingSettings = TrainingSettings()
+    search: SearchSettings | None = None
 
     @field_validator("mode", mode="before")
     @classmethod

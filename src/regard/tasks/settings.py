@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from regard.catalogue.find_program import names_variant
+
 # Strict, so that neither `true` nor "12" is taken for a count.
 Count = Annotated[int, Field(strict=True, ge=1)]
 CountOrNone = Annotated[int, Field(strict=True, ge=0)]
@@ -43,6 +45,28 @@ def absolute_all(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [absolute_all(one, folder) for one in value]
     return absolute(value, folder) if isinstance(value, str) else value
+
+
+def absolute_mode(mode: Any, folder: Path) -> Any:
+    """Return a mode whose paths are absolute.
+
+    Args:
+        mode: A mode's file, or programs by role: files, or names of the catalogue.
+        folder: Where the file that names them is.
+
+    Returns:
+        The same, from the folder on.
+    """
+    if isinstance(mode, str):
+        return absolute(mode, folder)
+    if not isinstance(mode, dict):
+        return mode
+    return {
+        role: absolute(program, folder)
+        if isinstance(program, str) and not names_variant(program)
+        else program
+        for role, program in mode.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -173,20 +173,32 @@ def continue_run(path: str | os.PathLike, task: Task, mode: Mode | None) -> RunF
     begun = folder.read_task()
     if folder.metrics.is_file():
         raise TaskError(f"{path}: this run is finished; its scores are in {folder.metrics.name}")
-    changes = list(_changes(begun.model_dump(), task.model_dump()))
+    found = changes(begun, task)
     before = load_mode(folder.mode).hash if folder.mode.is_file() else None
     if before != (None if mode is None else mode.hash):
-        changes.append("the programs of its mode are others")
-    if changes:
+        found.append("the programs of its mode are others")
+    if found:
         raise TaskError(
-            f"{path}: the task has changed since this run began: {'; '.join(changes)}. "
+            f"{path}: the task has changed since this run began: {'; '.join(found)}. "
             "Undo that, or begin another run with --run"
         )
     return folder
 
 
+def changes(begun: Task, now: Task) -> list[str]:
+    """Return in which settings two tasks differ; modes are compared by their programs elsewhere.
+
+    Args:
+        begun: The earlier one.
+        now: The later one.
+
+    Returns:
+        A sentence for each difference.
+    """
+    return list(_changes(begun.model_dump(), now.model_dump()))
+
+
 def _changes(before: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[str]:
-    """Yield the settings that differ; the mode is compared by its programs instead."""
     for key, value in now.items():
         if isinstance(value, dict) and isinstance(before[key], dict):
             yield from _changes(before[key], value, f"{place}{key}.")

@@ -65,6 +65,8 @@ def train(
     resume: bool = False,
     progress: bool = True,
     on_report: Callable[[Report], None] | None = None,
+    watchers: Sequence[TrainerCallback] = (),
+    test: bool = True,
 ) -> Result:
     """Train a task's model and score it on its held-out rows.
 
@@ -78,6 +80,8 @@ def train(
         progress: Show a progress bar.
         on_report: Is told what was found in the data that training goes on with. None: a
             DataWarning says how much it is.
+        watchers: Who else is told of each step.
+        test: Score the test rows too. A search does not: it sees the validation rows alone.
 
     Returns:
         Where the run has come to.
@@ -98,25 +102,33 @@ def train(
         (on_report or _warn)(corpus.report)
     with _threads(task.training.threads), _quiet():
         tokenizer = _tokenizer(kind, task, corpus)
-        return _train(kind(task, tokenizer, corpus.labels), folder, corpus, mode, progress)
+        learner = kind(task, tokenizer, corpus.labels)
+        more = [*watchers, *([ProgressBar()] if progress else [])]
+        return _train(learner, folder, corpus, mode, more, test)
 
 
 def _train(
-    learner: Learner, folder: RunFolder, corpus: Corpus, mode: Mode | None, progress: bool
+    learner: Learner,
+    folder: RunFolder,
+    corpus: Corpus,
+    mode: Mode | None,
+    watchers: Sequence[TrainerCallback],
+    test: bool,
 ) -> Result:
     model, task = build_model(learner, mode), learner.task
     checkpoint = folder.last_checkpoint()
     log = LogFile(folder.log, _step_of(checkpoint))
     stop = StopWhenAsked()
-    watchers: list[TrainerCallback] = [log, stop, *([ProgressBar()] if progress else [])]
-    trainer = build_trainer(learner, model, corpus.splits, folder.checkpoints, watchers)
+    callbacks = [log, stop, *watchers]
+    trainer = build_trainer(learner, model, corpus.splits, folder.checkpoints, callbacks)
     with stop.listen():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     step, steps = trainer.state.global_step, task.training.steps
     if step < steps:
         return Result(folder.path, step, steps, None)
     save_model(model, learner.tokenizer, folder.model)
-    metrics = _finish(folder, learner, corpus, model, log.seconds)
+    scored = ("valid", "test") if test else ("valid",)
+    metrics = _finish(folder, learner, corpus, model, log.seconds, scored)
     return Result(folder.path, step, steps, metrics)
 
 
@@ -174,16 +186,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _finish(
-    folder: RunFolder, learner: Learner, corpus: Corpus, model: PreTrainedModel, seconds: float
+    folder: RunFolder,
+    learner: Learner,
+    corpus: Corpus,
+    model: PreTrainedModel,
+    seconds: float,
+    scored: Sequence[str],
 ) -> dict[str, Any]:
-    """Score the model on the held-out rows and write what was found."""
-    task, (train, _, test) = learner.task, corpus.splits
-    found = evaluate(learner, model, test, train)
+    """Score the model on held-out rows and write what was found."""
+    task = learner.task
     mode: Mode | None = getattr(model, "regard_mode", None)
     metrics = {
-        "test": found.metrics(),
-        "scores": [bootstrap(one).as_dict() for one in found.measures],
-        "measured": write_records(folder, task.task, found.records, learner.options),
+        **_scores(folder, learner, corpus, model, scored),
         "training": {
             "steps": task.training.steps,
             "seconds": round(seconds, 1),
@@ -198,6 +212,28 @@ def _finish(
     }
     folder.write_metrics(metrics)
     return metrics
+
+
+def _scores(
+    folder: RunFolder,
+    learner: Learner,
+    corpus: Corpus,
+    model: PreTrainedModel,
+    scored: Sequence[str],
+) -> dict[str, Any]:
+    """Return the scores of splits that have rows; the answers to test rows are kept."""
+    scores: dict[str, Any] = {}
+    for split in scored:
+        rows = getattr(corpus.splits, split)
+        if not rows:
+            continue
+        found = evaluate(learner, model, rows, corpus.splits.train)
+        scores[split] = found.metrics()
+        if split == "test":
+            scores["scores"] = [bootstrap(one).as_dict() for one in found.measures]
+            kept = write_records(folder, learner.task.task, found.records, learner.options)
+            scores["measured"] = kept
+    return scores
 
 
 def _versions() -> dict[str, str]:
