@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _measure import PeakMemory, interleaved_ms, report
+from _hf_children import T5_LAYERS, t5_memory, t5_training
+from _measure import interleaved_ms, report
 from _weights import smollm
-from transformers import DynamicCache, T5Config, T5EncoderModel
+from transformers import DynamicCache
 
 import regard as rg
 
@@ -74,23 +75,14 @@ def language_model(model: Any, ids: torch.Tensor, rounds: int) -> list[Row]:
 
 def t5(tokens: int, rounds: int) -> list[Row]:
     """Measure layers of T5's encoder with their learned position bias, forward and backward."""
-    config = T5Config(num_layers=4, dropout_rate=0.0)
-    torch.manual_seed(0)
-    model = T5EncoderModel(config).train()
-    ids = torch.randint(2, config.vocab_size, (1, tokens))
-
-    def train() -> None:
-        model.zero_grad()
-        model(input_ids=ids).last_hidden_state.square().mean().backward()
-
-    calls = {name: running(model, name, train) for name in (OURS, "sdpa", "eager")}
+    model, train = t5_training()
+    step = partial(train, tokens)
+    calls = {name: running(model, name, step) for name in (OURS, "sdpa", "eager")}
     times = interleaved_ms(calls, rounds)
-    case = f"4 layers of T5-small at {tokens}, forward + backward"
+    case = f"{T5_LAYERS} layers of T5-small at {tokens}, forward + backward"
     found = rows_of(case, times, OURS, ["sdpa", "eager"], T5_FASTER)
     for row in found:
-        with PeakMemory() as peak:
-            calls[row["contender"]]()
-        row["MB"] = peak.grown_bytes / 1e6
+        row["MB"] = t5_memory(row["contender"], tokens)
     return found
 
 

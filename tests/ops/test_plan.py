@@ -60,6 +60,26 @@ def test_little_work_ends_where_it_says():
     assert candidates((1, 1, 512, 8), "learned_sink")[:2] == ("cpu", "tiled")
 
 
+@pytest.mark.parametrize(
+    ("heads", "rows", "keys", "dtype", "best"),
+    [
+        (8, 1, 1024, torch.float32, "cpu"),
+        (8, 1, 1023, torch.float32, "sdpa"),
+        (8, 4, 512, torch.float64, "cpu"),
+        (8, 5, 512, torch.float32, "sdpa"),
+        (64, 1, 511, torch.float32, "sdpa"),
+        (8, 1, 1024, torch.bfloat16, "sdpa"),
+    ],
+)
+def test_a_step_of_decoding_repays_a_kernel_sooner(heads, rows, keys, dtype, best):
+    q = torch.zeros(1, heads, rows, 64, dtype=dtype)
+    k = torch.zeros(1, heads, keys, 64, dtype=dtype)
+    kind, _ = prepare(PROGRAMS["causal"], q, k, k, {}, Options())
+    assert kind.plan.candidates[0] == best
+    kind, _ = prepare(PROGRAMS["causal"], q.requires_grad_(), k, k, {}, Options())
+    assert kind.plan.candidates[0] == "sdpa"
+
+
 def test_reasons_against_the_others_are_told():
     found = rg.explain(PROGRAMS["causal"], LARGE)
     assert found.backend == "cpu"

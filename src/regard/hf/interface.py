@@ -24,7 +24,7 @@ from regard.hf.sight import Sight, offset_of, seen_keys, sight_of
 from regard.hf.watching import watched
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
-from regard.nn.programmed import Programmed, attend_in_layer, draw_seed, variants_of
+from regard.nn.programmed import Programmed, attend_in_layer, draw_seed
 from regard.passes.restrict_where import restrict_where
 
 NAME = "regard"
@@ -169,7 +169,8 @@ def _attend(
     dropout: float,
     options: dict[str, Any],
 ) -> tuple[Tensor, Tensor | None]:
-    _check_registry(module)
+    if NAME not in AttentionMaskInterface._global_mapping:
+        raise _without_masks(module)
     query, key, _ = rows
     own = read_own(module, query, scaling, options)
     sight = sight_of(module, query, key, attention_mask, options.get("is_causal"))
@@ -184,7 +185,7 @@ def _attend(
         **sight.inputs,
         **watch.features,
     }
-    programmed = getattr(module, NAME, None)
+    programmed: Any = module._modules.get(NAME)
     if programmed is not None or watch.names or _reads_positions(change):
         common["query_offset"] = offset
         if sight.key_offset:
@@ -194,13 +195,14 @@ def _attend(
         if dropout:
             common.update(dropout=dropout, seed=draw_seed())
         common.update(own.inputs, key_lengths=sight.key_lengths)
-        found = attend_in_layer(variants_of(own.program), *rows, **common)
+        found = attend_in_layer(own.variants, *rows, **common)
     else:
         common.update(_readable(programmed, own), key_lengths=seen_keys(sight, query, key))
         _note_call(module, programmed, query)
         found = programmed(*rows, dropout=dropout, **common)
     output, seen = found if watch.names else (found, {})
-    watch.tell(seen)
+    if seen:
+        watch.tell(seen)
     if own.reach is None and BIAS in own.inputs and hasattr(module, "compute_bias"):
         # From the next call on the bias needs no dense tensor.
         stand_in(module, NAME)
@@ -229,22 +231,25 @@ def _note_call(module: nn.Module, programmed: Programmed, query: Tensor) -> None
 
 
 def _wants_weights(module: nn.Module, options: dict[str, Any]) -> bool:
-    config = getattr(module, "config", None)
-    return bool(options.get("output_attentions") or getattr(config, "output_attentions", False))
+    if options.get("output_attentions"):
+        return True
+    config = vars(module).get("config")
+    # A config answers by Python of its own, which took as long as all of attend.
+    kept = {} if config is None else object.__getattribute__(config, "__dict__")
+    return bool(kept.get("_output_attentions"))
 
 
-def _check_registry(module: nn.Module) -> None:
-    # A look into a dictionary: this runs at every call.
-    if NAME not in AttentionMaskInterface._global_mapping:
-        raise InputError(
-            f"{where(module)} may get no mask, because transformers knows no mask function named "
-            f"'{NAME}' any more; regard.hf.interface.register() puts it back"
-        )
+def _without_masks(module: nn.Module) -> InputError:
+    return InputError(
+        f"{where(module)} may get no mask, because transformers knows no mask function named "
+        f"'{NAME}' any more; regard.hf.interface.register() puts it back"
+    )
 
 
 def _offset(module: nn.Module, query: Tensor, key: Tensor, sight: Sight) -> int:
     """Return the position of the first query."""
-    place = getattr(module, "regard_place", None)
+    # Not getattr: torch's modules raise and catch an error for what they lack.
+    place = vars(module).get("regard_place")
     if place is not None and place.role == "cross":
         # The cross mask does not know how far decoding is; the decoder's own attention, which ran
         # just before, does.

@@ -3,9 +3,8 @@
 Leaves to others: masks (`masks`, `sight`), running it (`interface`).
 """
 
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from regard.lang.pair import Pair, pair_input, table
 from regard.lang.program import program
 from regard.lang.trace import Expr
 from regard.lang.weights import softmax
+from regard.nn.programmed import Variants, variants_of
 
 # What a mode's program may read of the model's own attention, by these names.
 BIAS, SINKS, SCALING = "position_bias", "sinks", "scaling"
@@ -34,8 +34,7 @@ _HARMLESS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Own:
+class Own(NamedTuple):
     """What a module's call says of its own attention.
 
     Attributes:
@@ -47,15 +46,21 @@ class Own:
     """
 
     scaling: float
-    softcap: float | None = None
-    inputs: dict[str, Tensor] = field(default_factory=dict)
+    softcap: float | None
+    inputs: dict[str, Tensor]
     reach: int | None = None
 
     @property
-    def program(self) -> AttentionProgram:
+    def variants(self) -> Variants:
         """The attention that the model computes unless a mode says otherwise."""
-        names = tuple(name for name in (BIAS, MASK_BIAS, SINKS) if name in self.inputs)
-        return model_attention(self.scaling, self.softcap, names)
+        read = self.inputs
+        names = tuple(name for name in (BIAS, MASK_BIAS, SINKS) if name in read) if read else ()
+        return _variants(self.scaling, self.softcap, names)
+
+
+@lru_cache(maxsize=256)
+def _variants(scaling: float, softcap: float | None, names: tuple[str, ...]) -> Variants:
+    return variants_of(model_attention(scaling, softcap, names))
 
 
 @lru_cache(maxsize=256)

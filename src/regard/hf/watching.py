@@ -156,8 +156,8 @@ def watched(module: nn.Module, keys: int, weights: bool = False) -> Watched:
         InputError: If two who watch give different features under one name.
     """
     plain = _WEIGHTS if weights else _UNWATCHED
-    # Compiled code could not notice who watches later.
-    if torch.compiler.is_compiling() or not (around := watchers.get()):
+    # Code that is being compiled could not notice who watches later.
+    if not (around := watchers.get()) or torch.compiler.is_compiling():
         return plain
     wanted = [(one, layer) for one in around if (layer := one.enter(module)) is not None]
     if not wanted:

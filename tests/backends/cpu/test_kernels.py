@@ -251,6 +251,8 @@ def watched(monkeypatch):
         return real(caller, module, *rest)
 
     monkeypatch.setattr(forward.Caller, "run", seen)
+    # Calls like earlier ones would be made in a shorter way.
+    monkeypatch.setattr("regard.backends.cpu.key_of", lambda kernel, bound: None)
     return ran
 
 
@@ -262,6 +264,25 @@ def test_few_query_rows_are_attended_in_place(program, place, monkeypatch):
     found = decode(program, tensors, backend="cpu", **options)
     assert ran == ["decode"]
     expected = decode(program, tensors, backend="reference", **options)
+    close({"output": found}, {"output": expected})
+
+
+@rg.program
+def windows(pair):
+    """Each head sees another stretch of keys, the first all before it."""
+    far = pair.i - pair.j > 700 / (1 + pair.head)
+    return rg.softmax(rg.dot(pair.q, pair.k) / rg.sqrt(pair.width), where=(pair.j <= pair.i) & ~far)
+
+
+@pytest.mark.parametrize("program", [near, windows], ids=lambda p: p.name)
+@pytest.mark.parametrize("sizes", [{"h": 6, "g": 2}, {"h": 13, "g": 1, "n": 8}, {"h": 3, "g": 3}])
+def test_heads_of_a_group_are_attended_together(program, sizes, monkeypatch):
+    tensors, ran = decoded(program, b=2, m=900, **sizes), watched(monkeypatch)
+    expected = decode(program, tensors, backend="reference", query_offset=700)
+    for name in "kv":
+        tensors[name][:, :, 710:] = torch.nan  # Nobody is that far.
+    found = decode(program, tensors, backend="cpu", query_offset=700)
+    assert ran == ["decode"]
     close({"output": found}, {"output": expected})
 
 

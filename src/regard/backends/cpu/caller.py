@@ -3,6 +3,7 @@
 Leaves to others: which sweeps run (`forward`, `backward`), how tensors are described (`call`).
 """
 
+import ctypes
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -83,6 +84,8 @@ class Caller:
             self.otherwise = _FULL
         elif not is_one_block(bound):
             self.blocks = joint_blocks(conditions, bound)
+        # How the last call was laid out and what it was called with.
+        self.ran: tuple[Layout, ctypes.Array] | None = None
         # Whether a result may stay as it was: rows that do not exist are not written.
         self.unwritten = bound.query_lengths is not None or not keys
 
@@ -107,6 +110,7 @@ class Caller:
             if tensor is not None:
                 words[place] = tensor.data_ptr()
         status = layout.entry(words)
+        self.ran = layout, words
         if status == _NOT_FINITE:
             raise Declined("a row holds NaN or infinity, which products would let through")
         if status != _DONE:

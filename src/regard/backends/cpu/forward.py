@@ -6,6 +6,7 @@ Leaves to others: calling a sweep (`caller`), the gradient (`backward`), the exp
 import torch
 from torch import Tensor
 
+from regard.backends.cpu.again import remember
 from regard.backends.cpu.caller import Caller
 from regard.backends.cpu.histogram import make_histogram, weigh_table
 from regard.backends.cpu.kernel import Kernel
@@ -109,6 +110,7 @@ def _output_alone(kernel: Kernel, caller: Caller) -> Tensor:
     output = caller.rows(_width(kernel, caller))
     nobody = [None] * len(module.row_results)
     caller.run(module, [*nobody, output], _chunks(kernel, caller, module))
+    remember(kernel, caller, module, output)
     return output
 
 

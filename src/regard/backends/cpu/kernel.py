@@ -7,6 +7,7 @@ Leaves to others: what a sweep computes (`forward_sweeps`, `adjoint_sweep`), its
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -34,6 +35,9 @@ from regard.passes.lower import Lowered, lower
 from regard.passes.split_pairs import Input, Split
 from regard.passes.unshift_bounded import unshift_bounded
 
+if TYPE_CHECKING:
+    from regard.backends.cpu.again import Again
+
 # The letters of the row values each sweep finds known, and those of what is observed.
 _FIRST = ("n", "z", "t")
 _FOUND = (*_FIRST, "m", "s", "r", "x")
@@ -56,6 +60,7 @@ class Kernel:
         wanted: The leaves whose gradient is asked for.
         carried: What the leaves of each input receive, by input, found when first needed.
         gradients: The sweeps of gradients, by what is observed and receives something.
+        again: Earlier calls, by what later ones have in common with them.
     """
 
     request: Request
@@ -64,6 +69,7 @@ class Kernel:
     wanted: tuple[n.Node, ...]
     carried: dict[n.Node, Gradient] = field(default_factory=dict)
     gradients: dict[frozenset[str], GradientSweeps] = field(default_factory=dict)
+    again: dict[tuple | None, "Again"] = field(default_factory=dict)
 
     @property
     def real(self) -> str:
