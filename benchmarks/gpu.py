@@ -1,9 +1,11 @@
 """The Triton backend on one NVIDIA GPU, beside torch's own kernels and compiled FlexAttention.
 
 Times are those of the device, by its events, every contender in turn; ratios above 1 mean that
-Regard is faster. `--quick` measures fewer rounds. Without a GPU it says so and ends.
+Regard is faster. `--quick` measures fewer rounds. With REGARD_TUNE=60 tiles are measured first, and
+so is which backend runs "causal, routed". Without a GPU it says so and ends.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -85,6 +87,33 @@ OTHERS = {
     "softpick": rg.catalogue.softpick(),
     "learned_sink": rg.catalogue.learned_sink(),
 }
+# Eager additive scores hold a number of every channel of every pair: few rows of one sequence.
+ADDITIVE_ROWS = 1024
+
+
+@rg.program
+def sparse(pair):
+    """See few of the keys that came before."""
+    return rg.entmax(score(pair), 1.5, where=before(pair))
+
+
+@rg.program
+def additive(pair):
+    """Score by tanh units of the sum of the rows."""
+    return rg.softmax(rg.sum(rg.tanh(pair.q + pair.k)))
+
+
+def eager_additive(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return the same by dense torch."""
+    scores = (q[:, :, :, None] + k[:, :, None]).tanh().sum(-1, dtype=torch.float32)
+    return scores.softmax(-1).to(v.dtype) @ v
+
+
+def adasplash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return entmax-1.5 by the package of that name (Gonçalves, Treviso & Martins 2025)."""
+    from adasplash import adasplash_no_block_mask  # type: ignore[import-not-found]
+
+    return adasplash_no_block_mask(q, k, v, alpha=1.5, is_causal=True)
 
 
 def device_ms(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -162,20 +191,25 @@ def both_ways(
 
 
 def compared(
-    width: int, case: str, runs: dict[str, Callable[..., Tensor]], rounds: int
+    width: int,
+    case: str,
+    runs: dict[str, Callable[..., Tensor]],
+    rounds: int,
+    sizes: tuple[int, int] = (BATCH, ROWS),
 ) -> list[Row]:
     """Return a row forward and a row forward and backward; the first runner is ours."""
-    given = rows(width)
+    batch, count = sizes
+    given = rows(width, batch, count, count)
     grad = torch.randn_like(given[2])
     expected = next(iter(runs.values()))(*given).float()
     usable = {}
     for name, run in runs.items():
         try:
             off = (run(*given).float() - expected).abs().max().item()
-        except RuntimeError as reason:
+        except (RuntimeError, ImportError, TypeError) as reason:
             print(f"{case} D{width}: {name} does not run: {str(reason).splitlines()[0]}")
             continue
-        if name in ("triton", "flex", "auto") or case == "causal":
+        if name in ("triton", "flex", "auto", "eager", "adasplash") or case == "causal":
             assert off < 0.05, f"{case} D{width}: {name} differs by {off}"
         usable[name] = run
     found = []
@@ -185,6 +219,8 @@ def compared(
     ):
         times = device_ms({name: make(run) for name, run in usable.items()}, rounds)
         ours, *others = times
+        if not others:
+            continue
         best = min(others, key=lambda name: times[name])
         found.append(
             {
@@ -254,10 +290,16 @@ def main() -> None:
         for case, program in OTHERS.items():
             runs = {"triton": attending(program, named(case)), "our softmax": own["triton"]}
             table += compared(width, case, runs, rounds)
+        runs = {"triton": attending(sparse, {}), "adasplash": adasplash}
+        table += compared(width, "entmax-1.5", runs, rounds)
+        runs = {"triton": attending(additive, {}), "eager": eager_additive}
+        table += compared(width, "additive", runs, rounds, (1, ADDITIVE_ROWS))
     table += decoding(rounds)
     warm = host_us()
     print(f"a warm call takes {warm:.0f} µs on the host")
+    tuned = os.environ.get("REGARD_TUNE") or "not set"
     title = f"bfloat16, B{BATCH} H{HEADS} N{ROWS}, {torch.cuda.get_device_name()}"
+    title += f", REGARD_TUNE {tuned}"
     report(title, table, Path(__file__).with_suffix(".json"), host_us=warm)
 
 

@@ -46,7 +46,7 @@ FRONT = {
 }
 SHARED_BY_BACKENDS = {"base", "values"}
 # Backends that run parts of their work in another's kernels.
-BUILT_ON = {"linear": {"cpu"}, "triton": {"cpu"}}
+BUILT_ON = {"linear": {"cpu"}, "triton": {"cpu", "measured"}, "measured": {"cpu"}}
 
 FILE_LINES = 500
 FUNCTION_LINES = 60

@@ -78,6 +78,7 @@ def test_explanation_is_plain_data_as_well():
         },
         "predicted_ms": {},
         "prices": {},
+        "routed_ms": {},
         "measured_ms": None,
         "formula": PROGRAMS["softplus_share"].formula(),
     }

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regard.backends.flex.in_torch import Lines, function_of, made_of
 from regard.flex.captured import CURRENT, Recipe, Sizes, arranged, cut
 from regard.flex.elementwise import fused, where
-from regard.flex.in_torch import Lines, function_of, made_of
 from regard.flex.ranges import range_of
 from regard.flex.rows import Row
 from regard.flex.traced import Operand, Traced

@@ -10,17 +10,22 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from regard.backends.base import Facts, Request, registered
+from regard.backends.measured.budget import budget_seconds
 from regard.backends.triton import TritonBackend
 from regard.errors import InputError, nearest
 from regard.ir.bound import Bound
 from regard.ir.program import AttentionProgram
 from regard.ops.explain_text import PlanSummary, explanation_text, summarise_plan
 from regard.ops.gather import gather_keys
-from regard.ops.imagine_call import imagine_call
+from regard.ops.imagine_call import ImaginedCall, imagine_call
 from regard.ops.measure_machine import measure_machine
 from regard.ops.plan import Plan, compiled, make_plan
 from regard.ops.predict import Prices, known_prices
+from regard.ops.route import known_times, measure_times, order_by
 from regard.passes.count_work import Work
+
+# For how long backends are measured against each other when a person asks and sets no limit.
+_SECONDS = 60.0
 
 
 @runtime_checkable
@@ -56,6 +61,8 @@ class Explanation:
         predicted_ms: Milliseconds by backend that can run the call, where this machine has been
             measured.
         prices: What the prediction is made from, as text, by backend.
+        routed_ms: Milliseconds of calls like this by backend, the fastest first, where they were
+            measured on this GPU to choose the backend.
         measured_ms: Milliseconds of the call, if it was run.
         formula: The program as text.
     """
@@ -75,6 +82,7 @@ class Explanation:
     work: dict[str, float] | None
     predicted_ms: dict[str, float]
     prices: dict[str, str]
+    routed_ms: dict[str, float]
     measured_ms: float | None
     formula: str
 
@@ -123,14 +131,13 @@ def explain(
     asked, given = call.prepared(backend)
     kind, bound = gather_keys(asked, given)
     plan = make_plan(call.wanting(kind.request), backend)
+    plan, times = _routed(plan, bound, call if measure else None)
     chosen, *others = plan.candidates
-    if measure:
-        measure_machine(plan.candidates, plan.request.dtype)
     facts, priced = _facts_and_prices(plan, bound)
     return Explanation(
         program=program.name,
         backend=chosen,
-        otherwise={**dict(plan.reasons), **dict.fromkeys(others, f"'{chosen}' comes first")},
+        otherwise=dict(plan.reasons) | {name: _behind(name, chosen, times) for name in others},
         sizes=asked.facts.sizes,
         imagined=tuple(sorted(call.imagined - set("qkv"))),
         gathered=bound.keys if bound.keys < given.keys else None,
@@ -143,6 +150,7 @@ def explain(
         work=None if facts.work is None else asdict(facts.work),
         predicted_ms={name: 1e3 * price.seconds(work) for name, (price, work) in priced.items()},
         prices={name: str(price) for name, (price, _) in priced.items()},
+        routed_ms=times,
         measured_ms=call.measured_ms(chosen) if measure else None,
         formula=program.formula(),
     )
@@ -159,6 +167,30 @@ def _facts_and_prices(plan: Plan, bound: Bound) -> tuple[Facts, dict[str, tuple[
     facts = {name: _facts(name, request, bound) for name in {**known, chosen: None}}
     priced = {name: (price, work) for name, price in known.items() if (work := facts[name].work)}
     return facts[chosen], priced
+
+
+def _routed(
+    plan: Plan, bound: Bound, measured: ImaginedCall | None
+) -> tuple[Plan, dict[str, float]]:
+    """Return the plan with the fastest backend first, and what those measured on a GPU took.
+
+    The call is given if the machine and the backends are to be measured.
+    """
+    where = plan.request, plan.candidates, bound.q.device
+    if measured is not None:
+        if plan.request.device == "cpu":
+            measure_machine(plan.candidates, plan.request.dtype)
+        measure_times(*where, measured.runner, budget_seconds() or _SECONDS)
+    times = known_times(*where)
+    return replace(plan, candidates=order_by(times, plan.candidates)), times
+
+
+def _behind(name: str, chosen: str, times: dict[str, float]) -> str:
+    """Return why a backend that could run a call does not."""
+    if name in times:
+        fast, slow = times[chosen], times[name]
+        return f"'{chosen}' was measured to be faster: {fast:.3g} ms, not {slow:.3g} ms"
+    return f"'{chosen}' comes first"
 
 
 def _facts(name: str, request: Request, bound: Bound) -> Facts:

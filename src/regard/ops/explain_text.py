@@ -95,7 +95,9 @@ def explanation_text(told: "Explanation") -> str:
     Returns:
         Lines.
     """
-    lines = [told.formula, f"runs on: {told.backend}"]
+    measured = told.routed_ms.get(told.backend)
+    by = "" if measured is None else f", measured: {measured:.3g} ms for calls like this"
+    lines = [told.formula, f"runs on: {told.backend}{by}"]
     lines += [f"  not {name}: {why}" for name, why in told.otherwise.items()]
     lines.append("sizes: " + ", ".join(f"{letter} {size}" for letter, size in told.sizes.items()))
     if told.imagined:

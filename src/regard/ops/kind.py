@@ -40,6 +40,8 @@ class Kind:
         self.facts = check(signature)
         self.observed = observations(signature.root, signature.observe)
         self.has_run = False
+        # The backends as they are tried, once that is settled.
+        self.order: tuple[str, ...] | None = None
         self._kernels: dict[str, tuple[Backend, Any]] = {}
 
     @cached_property

@@ -190,7 +190,7 @@ def prepare_call(
         The call.
     """
     wanted = [x for x in (q, k, v, *options.values()) if isinstance(x, Tensor) and x.requires_grad]
-    received = torch.ones(*q.shape[:3], v.shape[-1], dtype=q.dtype)
+    received = torch.ones(*q.shape[:3], v.shape[-1], dtype=q.dtype, device=q.device)
 
     def call() -> None:
         out = attend(run, q, k, v, backend=backend, **options)

@@ -6,17 +6,20 @@ Leaves to others: choosing (`plan`), the surface (`attend`).
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from regard.backends.base import Backend, Declined, Failed
+from regard.backends.measured.budget import budget_seconds
 from regard.errors import UnsupportedError
 from regard.ir.bound import Bound
 from regard.ir.observed import FIXED, parse
 from regard.ops.gather import gather_keys
 from regard.ops.kind import Kind
+from regard.ops.route import known_times, measure_times, order_by
 from regard.ops.transforms import looked_through, refuse_mapped, refuse_transforms
 from regard.ops.warn_of_masks import warn_of_data
 
@@ -44,26 +47,48 @@ def run(kind: Kind, bound: Bound) -> dict[str, Tensor]:
             kind.has_run = True
             warn_of_data(kind.request, bound)
         kind, bound = gather_keys(kind, bound)
-    for name in kind.plan.candidates:
-        backend, kernel = kind.kernel(name)
+    order = kind.plan.candidates if refused else _order(kind, bound)
+    for name in order:
         try:
-            if refused and not backend.differentiable:
+            if refused and not kind.kernel(name)[0].differentiable:
                 raise Declined(refused)
-            if kind.wanted and not backend.differentiable:
-                wanted = [bound.tensors[one] for one in kind.wanted]
-                outputs = _Attend.apply((kind, backend, kernel, bound), *wanted)
-                found = dict(zip(kind.outputs, outputs, strict=True))
-            else:
-                found, _ = in_own_precision(kind, backend.forward, kernel, bound)
+            found = _run_on(name, kind, bound)
         except Declined as reason:
             declined = f"backend '{name}' declined this call: {reason}"
-            if isinstance(reason, Failed) and name != kind.plan.candidates[-1]:
+            if isinstance(reason, Failed) and name != order[-1]:
                 _warn(f"programs run on another backend, slower: {reason}")
             continue
         if found["output"].dtype != kind.request.dtype:
             found = {**found, "output": found["output"].to(kind.request.dtype)}
         return found
     raise UnsupportedError(declined)
+
+
+def _run_on(name: str, kind: Kind, bound: Bound) -> dict[str, Tensor]:
+    """Run one backend, and its own gradient later if torch does not see through it."""
+    backend, kernel = kind.kernel(name)
+    if kind.wanted and not backend.differentiable:
+        wanted = [bound.tensors[one] for one in kind.wanted]
+        outputs = _Attend.apply((kind, backend, kernel, bound), *wanted)
+        return dict(zip(kind.outputs, outputs, strict=True))
+    return in_own_precision(kind, backend.forward, kernel, bound)[0]
+
+
+def _order(kind: Kind, bound: Bound) -> tuple[str, ...]:
+    """Return the backends in the order in which they are tried, measured on GPUs if asked for."""
+    if kind.order is None:
+        given = kind.request, kind.plan.candidates, bound.q.device
+        measure_times(*given, lambda name: partial(_try_on, name, kind, bound), budget_seconds())
+        kind.order = order_by(known_times(*given), kind.plan.candidates)
+    return kind.order
+
+
+def _try_on(name: str, kind: Kind, bound: Bound) -> None:
+    """Run a call on one backend, with its gradient if one is wanted, and drop what comes out."""
+    leaves = {one: bound.tensors[one].detach().requires_grad_() for one in kind.wanted}
+    found = _run_on(name, kind, bound.with_tensors(leaves))["output"]
+    if leaves:
+        torch.autograd.grad(found, list(leaves.values()), torch.ones_like(found), allow_unused=True)
 
 
 def _warn(text: str) -> None:

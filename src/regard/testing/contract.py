@@ -36,7 +36,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Backends that multiply halves by halves: weights and derived rows are rounded to them first.
 MULTIPLIES_HALVES = ("triton",)
 # What a backend never returns: kernels that hold no dense weights have none to show.
-NOT_OBSERVED = {"cpu": ("weights",), "triton": ("weights", "top:3", "map:4x5")}
+NOT_OBSERVED = {"cpu": ("weights",), "triton": ("weights",)}
 SEED = 11
 # A feature of keys that only what is observed reads: one of three classes.
 CLASS = "class_of_key"

@@ -11,8 +11,6 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from regard.backends.base import registered
-from regard.backends.cpu.backward import run_backward
-from regard.backends.cpu.forward import run_forward
 from regard.backends.triton import TritonBackend, caller
 from regard.testing.contract import run_both
 from regard.testing.inputs import Sizes, make_inputs
@@ -44,16 +42,10 @@ class AheadCaller(caller.TritonCaller):
 class Ahead(TritonBackend):
     """The backend as if it had a device."""
 
-    name = "ahead"
+    name, make_caller = "ahead", AheadCaller
 
-    def supports(self, request):
+    def why_not(self, device):
         return None
-
-    def forward(self, kernel, bound):
-        return run_forward(kernel, bound, AheadCaller)
-
-    def backward(self, kernel, bound, saved, grads):
-        return run_backward(kernel, bound, saved, grads, AheadCaller)
 
 
 def main():

@@ -25,6 +25,9 @@ SCRIPT = Path(__file__).with_name("compile_ahead.py")
         "shaw_relative/float32/16/64",
         "indexed_by_pairs/float32/16/64",
         "differential/float32/32/64",
+        "sparsemax_window/bfloat16/64/256",
+        "entmax_per_head/float32/64/64",
+        "best_keys/bfloat16/64/128",
     ],
 )
 def test_kernels_compile_without_a_gpu(case, tmp_path):

@@ -16,15 +16,11 @@ from regard.testing.programs import PROGRAMS
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 NO_ORDER = "a running sum over keys needs ordered keys"
-REFUSED = {
-    **dict.fromkeys(
-        ("stick_breaking", "contextual_positions", "forget_gate", "nested_sums"), NO_ORDER
-    ),
-    **dict.fromkeys(("entmax_per_head", "sparsemax_window"), "the threshold of an entmax"),
-    **dict.fromkeys(("best_keys", "sparse_difference"), "lists of chosen keys"),
-}
+REFUSED = dict.fromkeys(
+    ("stick_breaking", "contextual_positions", "forget_gate", "nested_sums"), NO_ORDER
+)
 # What each meets first: a mask, a learned number, a sink, channels at pairs, other normalisers,
-# two terms, tables, and draws.
+# two terms, tables, draws, thresholds, chosen keys.
 QUICK = [
     Case("causal", "whole", torch.float32),
     Case("alibi", "rows alone, ragged", torch.float64),
@@ -35,6 +31,9 @@ QUICK = [
     Case("differential", "one", torch.float64),
     Case("indexed_by_pairs", "decoding", torch.float32),
     Case("dropped_out", "rows alone", torch.float32),
+    Case("sparsemax_window", "one", torch.float64),
+    Case("entmax_per_head", "one", torch.float64),
+    Case("best_keys", "one", torch.float32),
 ]
 
 

@@ -5,75 +5,29 @@ Leaves to others: which programs are tried here first (`ops/plan`).
 
 from torch import Tensor
 
-from regard.backends.base import Facts, Request, register
+from regard.backends.base import Facts, register
 from regard.backends.cpu.again import key_of
-from regard.backends.cpu.backward import run_backward
+from regard.backends.cpu.backend import SweepBackend
 from regard.backends.cpu.compiler import find_compiler
 from regard.backends.cpu.facts import find_facts
-from regard.backends.cpu.forward import run_forward
-from regard.backends.cpu.kernel import Kernel, compile_kernel
-from regard.errors import UnsupportedError
-from regard.ir import nodes as n
+from regard.backends.cpu.kernel import Kernel
 from regard.ir.bound import Bound
 
 
-class CpuBackend:
-    """Runs a program, and its derived gradient, in fused kernels made for it."""
+class CpuBackend(SweepBackend):
+    """Runs a program, and its derived gradient, in C++ kernels made for it."""
 
     name = "cpu"
-    differentiable = False
 
-    def supports(self, request: Request) -> str | None:
-        """Return None if the backend can run this, else the reason why not.
-
-        Args:
-            request: The kind of call.
-
-        Returns:
-            A reason, or None.
-        """
-        if request.device != "cpu":
-            return f"it makes kernels for CPUs, and q is on {request.device}"
-        if "weights" in request.observe:
-            return "its kernels never hold dense weights"
-        if any(isinstance(node, n.Running) for node in n.walk(request.root)):
-            return "a running sum over keys needs ordered keys, and its kernels take them in parts"
+    def why_not(self, device: str) -> str | None:
+        """Return why no kernel can run here on tensors of a device, or None if some can."""
+        if device != "cpu":
+            return f"it makes kernels for CPUs, and q is on {device}"
         compiler = find_compiler()
-        if isinstance(compiler, str):
-            return compiler
-        try:
-            compile_kernel(request)
-        except UnsupportedError as reason:
-            return str(reason)
-        return None
-
-    def compile(self, request: Request) -> Kernel:
-        """Return the program as sweeps.
-
-        Args:
-            request: The kind of call.
-
-        Returns:
-            The kernel; its libraries are built when they are first called.
-        """
-        return compile_kernel(request)
-
-    def code(self, request: Request) -> str:
-        """Return the C++ of a kind of call; that takes no compiler.
-
-        Args:
-            request: The kind of call.
-
-        Returns:
-            A file for each sweep of the output, or of the gradient if one is wanted.
-
-        Raises:
-            UnsupportedError: If kernels cannot run the program.
-        """
-        return compile_kernel(request).code()
+        return compiler if isinstance(compiler, str) else None
 
     def forward(self, kernel: Kernel, bound: Bound) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Run the program.
+        """Run the program, the short way if an earlier call lay as this one does.
 
         Args:
             kernel: From `compile`.
@@ -84,23 +38,7 @@ class CpuBackend:
         """
         known = kernel.again.get(key_of(kernel, bound))
         output = None if known is None else known.run(bound.tensors)
-        return run_forward(kernel, bound) if output is None else ({"output": output}, {})
-
-    def backward(
-        self, kernel: Kernel, bound: Bound, saved: dict[str, Tensor], grads: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Run the derived gradient.
-
-        Args:
-            kernel: From `compile`.
-            bound: The call.
-            saved: From `forward`.
-            grads: What each output receives, by name.
-
-        Returns:
-            The gradients of the wanted tensors, by name.
-        """
-        return run_backward(kernel, bound, saved, grads)
+        return super().forward(kernel, bound) if output is None else ({"output": output}, {})
 
     def facts(self, kernel: Kernel, bound: Bound) -> Facts:
         """Return how a call would run.

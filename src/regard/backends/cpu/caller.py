@@ -5,6 +5,7 @@ Leaves to others: which sweeps run (`forward`, `backward`), how tensors are desc
 
 import ctypes
 from collections.abc import Container, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,7 +64,12 @@ class Caller:
         bound: The call.
         holes: Row values known beforehand.
         conditions: When each term sees a pair; as the kernel says unless given.
+
+    Attributes:
+        make_values: What finds the inputs of a call as tensors.
     """
+
+    make_values: type[Values] = Values
 
     def __init__(
         self,
@@ -73,17 +79,11 @@ class Caller:
         conditions: tuple[n.Node | None, ...] | None = None,
     ) -> None:
         self.kernel, self.bound = kernel, bound
-        self.values = Values(bound, holes)
+        self.values = self.make_values(bound, holes)
         b, h, rows, _ = bound.q.shape
         _, groups, keys, _ = bound.tensors["v"].shape
         self.sizes = b, h, groups, rows, keys
-        self.blocks = None
-        self.otherwise = _MIXED
-        conditions = kernel.conditions if conditions is None else conditions
-        if not conditions:
-            self.otherwise = _FULL
-        elif not is_one_block(bound):
-            self.blocks = joint_blocks(conditions, bound)
+        self.conditions = kernel.conditions if conditions is None else conditions
         # How the last call was laid out and what it was called with.
         self.ran: tuple[Layout, ctypes.Array] | None = None
         # Whether a result may stay as it was: rows that do not exist are not written.
@@ -202,9 +202,17 @@ class Caller:
         size = {"query": rows, "number": 1, "channels": channels, "diagonal": channels}[place]
         return torch.zeros((*each, size), dtype=dtype)
 
+    @cached_property
+    def blocks(self) -> Tensor | None:
+        """What each block of pairs is, if blocks are told apart."""
+        if not self.conditions or is_one_block(self.bound):
+            return None
+        return joint_blocks(self.conditions, self.bound)
+
     def _fields(self) -> list[int]:
         """Return the words of `Call` between its sizes and its pointers."""
         bound, blocks = self.bound, self.blocks
+        otherwise = _MIXED if self.conditions else _FULL
         threads = 1 if is_serial(bound) else torch.get_num_threads()
         queries_at = 0 if bound.query_lengths is None else bound.query_lengths.data_ptr()
         keys_at = 0 if bound.key_lengths is None else bound.key_lengths.data_ptr()
@@ -216,7 +224,7 @@ class Caller:
         seed = (bound.seed or 0) & 0xFFFFFFFFFFFFFFFF
         seed = seed - (1 << 64) if seed >= 1 << 63 else seed
         return [
-            threads, bound.first_head, seed, queries_at, keys_at, place, self.otherwise, by_batch,
+            threads, bound.first_head, seed, queries_at, keys_at, place, otherwise, by_batch,
             by_head,
         ]  # fmt: skip
 

@@ -70,7 +70,7 @@ class Lines:
                 self._values[node] = self._computed(node)
             else:
                 stack.append((node, True))
-                stack.extend((child, False) for child in reversed(_operands(node)))
+                stack.extend((child, False) for child in reversed(operands(node)))
         return self._values[root]
 
     def real(self, root: n.Node) -> str:
@@ -109,7 +109,18 @@ class Lines:
         return self.name(*_operation(node, [self._values[arg] for arg in node.args]))
 
 
-def _operands(node: n.Node) -> list[n.Node]:
+def operands(node: n.Node) -> list[n.Node]:
+    """Return what a node is computed from.
+
+    Args:
+        node: An operator or a number.
+
+    Returns:
+        Its arguments.
+
+    Raises:
+        UnsupportedError: If no kernel computes it at a pair.
+    """
     if isinstance(node, n.Call):
         return list(node.args)
     if isinstance(node, n.Const):

@@ -21,7 +21,9 @@ BUILDING = ".regard-build-"
 _LEFT_AFTER_SECONDS = 3600.0
 # After this long it is quicker to build than to wait for who builds.
 _LOCK_SECONDS, _POLL_SECONDS = 120.0, 0.01
-_OURS = re.compile(r"[0-9a-f]{64}\.(so|cpp|json|lock)|(compiler|machine)-[0-9a-f]{64}\.json")
+_OURS = re.compile(
+    r"[0-9a-f]{64}\.(so|cpp|json|lock)|(compiler|machine|figures)-[0-9a-f]{64}\.json"
+)
 
 
 def cache_folder() -> Path:

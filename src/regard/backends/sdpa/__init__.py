@@ -16,6 +16,7 @@ from regard.backends.base import Declined, Facts, Request, register
 from regard.backends.sdpa.kernel import Kernel
 from regard.backends.sdpa.work import count_work
 from regard.backends.values.evaluate import Cache, Evaluator
+from regard.backends.values.finite import all_finite
 from regard.backends.values.layout import Tile
 from regard.ir import nodes as n
 from regard.ir.bound import Bound
@@ -98,7 +99,7 @@ class SdpaBackend:
             or kernel.request.lengths
             or kernel.parts.bias is not None
         )
-        if hides and not all(_finite(tensor) for tensor in (q, k, v)):
+        if hides and not all(all_finite(tensor) for tensor in (q, k, v)):
             raise Declined(
                 "q, k or v holds NaN or infinity, and torch's kernels would let hidden ones through"
             )
@@ -167,17 +168,6 @@ def _sees_all(kernel: Kernel, bound: Bound) -> bool:
     if kernel.parts.bias is not None or not bound.queries or not bound.keys:
         return False
     return bool(bound.query_positions.amin() >= bound.key_positions.amax())
-
-
-def _finite(tensor: Tensor) -> bool:
-    """Tell whether all numbers are finite; a sum that overflows counts as not."""
-    return bool(
-        torch.isfinite(
-            tensor.detach().sum(
-                dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32
-            )
-        )
-    )
 
 
 @torch.no_grad()

@@ -13,17 +13,19 @@ from torch import Tensor
 from regard.backends.cpu.call import kind_of, placed
 from regard.backends.cpu.caller import Caller
 from regard.backends.cpu.module import Module
+from regard.backends.cpu.ranksweep import RankSweep
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.cpu.slots import place_kind
+from regard.backends.measured.figures import size_class
 from regard.backends.triton.keykernel import major_of
 from regard.backends.triton.machine import is_interpreted
 from regard.backends.triton.module import Program, TritonModule
 from regard.backends.triton.places import ARGUMENTS, WITH_WIDTH, Form
 from regard.backends.triton.rowkernel import RowResults
-from regard.backends.triton.tiles import Tiles, choose_tiles, count_chunks
+from regard.backends.triton.tiles import Job, Tiles, count_chunks
+from regard.backends.triton.tune import find_tiles
 from regard.backends.triton.values import HALVES, DeviceValues
 from regard.backends.triton.visits import find_visits
-from regard.ir import nodes as n
 from regard.ir.bound import Bound
 from regard.ir.random import mix32
 from regard.passes.split_pairs import Input
@@ -43,20 +45,7 @@ class TritonCaller(Caller):
         conditions: When each term sees a pair; as the kernel says unless given.
     """
 
-    def __init__(
-        self,
-        kernel: Any,
-        bound: Bound,
-        holes: dict[str, Tensor],
-        conditions: tuple[n.Node | None, ...] | None = None,
-    ) -> None:
-        self.kernel, self.bound = kernel, bound
-        self.values = DeviceValues(bound, holes)
-        b, h, rows, _ = bound.q.shape
-        _, groups, keys, _ = bound.tensors["v"].shape
-        self.sizes = b, h, groups, rows, keys
-        self.conditions = kernel.conditions if conditions is None else conditions
-        self.unwritten = bound.query_lengths is not None or not keys
+    make_values = DeviceValues
 
     @staticmethod
     def multiplies(dtype: torch.dtype) -> bool:
@@ -77,37 +66,101 @@ class TritonCaller(Caller):
         """
         assert isinstance(module, TritonModule)
         tensors = self._tensors(module)
-        form = self._form(module, tensors)
-        if not isinstance(module.sweep, RowSweep):
-            for side in "ij":
-                given = [result for item, result in zip(module.receivers, results, strict=True)
-                         if major_of(item) == side]  # fmt: skip
-                self._launch(module, module.program(form, side), tensors, given, side)
-            return
+        if isinstance(module.sweep, RowSweep):
+            tiles = self._settled(module, tensors, "rows", results)
+            return self._run_rows(module, tensors, results, tiles)
+        for side in "ij":
+            tiles = self._settled(module, tensors, side)
+            given = [result for item, result in zip(module.receivers, results, strict=True)
+                     if major_of(item) == side]  # fmt: skip
+            self._run_side(module, tensors, given, side, tiles)
+
+    def _run_side(
+        self,
+        module: TritonModule,
+        tensors: list[Tensor],
+        given: Sequence[Tensor | None],
+        side: str,
+        tiles: Tiles,
+    ) -> None:
+        """Run the kernel of one side of an adjoint sweep."""
+        program = module.program(self._form(module, tensors), side)
+        self._launch(module, program, tensors, given, side, tiles)
+
+    def _run_rows(
+        self,
+        module: TritonModule,
+        tensors: list[Tensor],
+        results: Sequence[Tensor | None],
+        tiles: Tiles,
+    ) -> None:
+        """Run a sweep over keys, cut into parts where query rows are few."""
+        form, sweep = self._form(module, tensors), module.sweep
         count = len(module.row_results)
         wanted = tuple(k for k in range(count) if results[k] is not None)
         rows = [results[k] for k in wanted]
-        summed = list(results[count : count + module.sweep.summed_count])
+        summed = list(results[count : count + sweep.summed_count])
         given: list[Any] = [*rows, *summed]
-        for part in results[count + len(summed) :][: len(module.sweep.histograms)]:
+        for part in results[count + len(summed) :][: len(sweep.histograms)]:
             assert part is not None
             given += [part, part.shape[-1]]
-        chunks = self._chunks(module, tensors)
+        if isinstance(sweep, RankSweep):
+            return self._run_ranks(module, tensors, list(results), tiles)
+        chunks = self._chunks(sweep, tiles)
         if chunks == 1:
             program = module.program(form, RowResults(wanted))
-            self._launch(module, program, tensors, given, "i", "rows")
+            self._launch(module, program, tensors, given, "i", tiles)
             return
         parts = self._parts(module, tensors, chunks)
         for part, those in (("split", parts), ("join", [*given, *parts])):
             program = module.program(form, RowResults(wanted, part))
-            self._launch(module, program, tensors, those, "i", "rows", chunks)
+            self._launch(module, program, tensors, those, "i", tiles, chunks)
 
-    def _chunks(self, module: Module[RowSweep], tensors: list[Tensor]) -> int:
+    def _run_ranks(
+        self, module: TritonModule, tensors: list[Tensor], results: list[Any], tiles: Tiles
+    ) -> None:
+        """Run a sweep that ranks scores, and sort the keys it lists."""
+        sweep = module.sweep
+        assert isinstance(sweep, RankSweep)
+        size = [results[0].shape[-1]] if sweep.chooses else []
+        program = module.program(self._form(module, tensors), RowResults(()))
+        self._launch(module, program, tensors, [*results, *size], "i", tiles)
+        for k in range(len(sweep.terms) if sweep.chooses else 0):
+            order = results[k].sort(dim=-1)
+            results[k].copy_(order.values)
+            if sweep.valued:
+                values = results[len(sweep.terms) + k]
+                values.copy_(values.gather(-1, order.indices))
+
+    def _settled(
+        self,
+        module: TritonModule,
+        tensors: list[Tensor],
+        what: str,
+        results: Sequence[Tensor | None] = (),
+    ) -> Tiles:
+        """Return the tiles of a kernel, which is measured first if that is asked for."""
+        job = self._job(module, tensors, what)
+        if job in module.tiles:
+            return module.tiles[job]
+
+        def launch(tiles: Tiles) -> None:
+            if what == "rows":
+                scratch = [None if x is None else torch.zeros_like(x) for x in results]
+                return self._run_rows(module, tensors, scratch, tiles)
+            mine = [(item, x) for item, x in zip(module.inputs, tensors, strict=True)
+                    if item in module.receivers and major_of(item) == what]  # fmt: skip
+            scratch = [self._room(item, x, tiles) for item, x in mine]
+            return self._run_side(module, tensors, scratch, what, tiles)
+
+        return find_tiles(module, job, self.bound.q.device, launch)
+
+    def _chunks(self, sweep: RowSweep, tiles: Tiles) -> int:
         """Return into how many parts the keys are cut, so that few query rows use the device."""
-        if module.sweep.histograms:
+        if sweep.histograms:
             return 1
         b, h, _, rows, keys = self.sizes
-        return count_chunks(self._tiles(module, tensors, "rows"), b * h, rows, keys)
+        return count_chunks(tiles, b * h, rows, keys)
 
     def _parts(self, module: Module[RowSweep], tensors: list[Tensor], chunks: int) -> list[Tensor]:
         """Return room for what is summed over each part of the keys."""
@@ -130,7 +183,7 @@ class TritonCaller(Caller):
         """
         assert isinstance(module, TritonModule)
         tensors = dict(zip(module.inputs, self._tensors(module), strict=True))
-        tiles = self._tiles(module, list(tensors.values()), "i")
+        tiles = self._settled(module, list(tensors.values()), "i")
         found = [self._room(item, tensors[item], tiles) for item in module.receivers]
         self.run(module, found)
         return [
@@ -162,12 +215,10 @@ class TritonCaller(Caller):
         kinds = tuple(kind_of(tensor, item) for item, tensor in inputs)
         return Form(kinds, tuple(x.shape[-1] == padded_width(x.shape[-1]) for x in tensors))
 
-    def _tiles(self, module: Module, tensors: list[Tensor], what: str) -> Tiles:
+    def _job(self, module: TritonModule, tensors: list[Tensor], what: str) -> Job:
         inputs = zip(module.inputs, tensors, strict=True)
         widths = [padded_width(x.shape[-1]) for item, x in inputs if item.kind in WITH_WIDTH]
-        at_pairs = bool(module.sweep.split.sums)
-        widest, dtype = max(widths, default=16), self.bound.q.dtype
-        return choose_tiles(what, widest, dtype, at_pairs, self.sizes[3])
+        return job_of(self.bound, what, max(widths, default=16), bool(module.sweep.split.sums))
 
     def _launch(
         self,
@@ -176,13 +227,12 @@ class TritonCaller(Caller):
         tensors: list[Tensor],
         results: Sequence[Any],
         major: str,
-        what: str = "",
+        tiles: Tiles,
         chunks: int = 1,
     ) -> None:
         b, h, _, rows, keys = self.sizes
         if program is None or not (rows if major == "i" else keys):
             return
-        tiles = self._tiles(module, tensors, what or major)
         size, block = (rows, tiles.rows) if major == "i" else (keys, tiles.keys)
         delta = getattr(module.sweep, "delta", None)
         more = [self._delta(*delta)] if "delta_ptr" in program.text.results and delta else []
@@ -252,6 +302,22 @@ class TritonCaller(Caller):
         found["REAL"] = tl.float64 if self.kernel.dtype == torch.float64 else tl.float32
         found["UNIT"] = _unit(self.bound.q.dtype)
         return found
+
+
+def job_of(bound: Bound, what: str, widest: int, at_pairs: bool) -> Job:
+    """Return what decides how a call's work is best cut.
+
+    Args:
+        bound: The call.
+        what: "rows", "i" or "j", as for `Job`.
+        widest: The most channels of an input, a power of two.
+        at_pairs: Whether channels are added up at every pair.
+
+    Returns:
+        The job; the same for calls of about the same size.
+    """
+    sizes = bound.batch * bound.heads, bound.queries, bound.keys
+    return Job(what, widest, bound.q.dtype, at_pairs, *map(size_class, sizes))
 
 
 def padded_width(width: int) -> int:

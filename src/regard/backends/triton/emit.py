@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from regard.backends.cpu.emit import operands
 from regard.errors import UnsupportedError
 from regard.ir import nodes as n
 from regard.ir.operators import OPERATORS
@@ -90,7 +91,7 @@ class Lines:
                 self._values[node] = self._computed(node)
             else:
                 stack.append((node, True))
-                stack.extend((child, False) for child in reversed(_operands(node)))
+                stack.extend((child, False) for child in reversed(operands(node)))
         return self._values[root]
 
     def real(self, root: n.Node) -> str:
@@ -148,14 +149,6 @@ def join_axes(values: Iterable[Value]) -> str:
     """Return what a value made of others varies along."""
     found = {axis for value in values for axis in value.axes}
     return "".join(axis for axis in "ij" if axis in found)
-
-
-def _operands(node: n.Node) -> list[n.Node]:
-    if isinstance(node, n.Call):
-        return list(node.args)
-    if isinstance(node, n.Const):
-        return []
-    raise UnsupportedError(f"a kernel has no {type(node).__name__.lower()} at a pair")
 
 
 def _constant(value: bool | int | float) -> Value:
@@ -264,8 +257,3 @@ def all_of(conditions: Iterable[Value]) -> Value:
     told = [one for one in conditions if one.text != TRUE]
     text = " & ".join(one.text for one in told) if told else TRUE
     return Value(text, "bool", join_axes(told))
-
-
-def indent(lines: Iterable[str], by: int = 4) -> list[str]:
-    """Return lines moved to the right; empty ones stay empty."""
-    return [" " * by + line if line else line for line in lines]

@@ -7,15 +7,15 @@ import torch
 
 from regard.backends.base import BlockPlan, Facts
 from regard.backends.cpu.facts import SWEEPS
-from regard.backends.cpu.rowsweep import RowSweep
-from regard.backends.triton.caller import padded_width
-from regard.backends.triton.kernel import TritonKernel
-from regard.backends.triton.tiles import choose_tiles
+from regard.backends.cpu.kernel import Kernel
+from regard.backends.triton.caller import job_of, padded_width
+from regard.backends.triton.module import TritonModule
+from regard.backends.triton.tune import known_tiles
 from regard.backends.values.blocks import MIXED, classify_blocks
 from regard.ir.bound import Bound
 
 
-def find_facts(kernel: TritonKernel, bound: Bound) -> Facts:
+def find_facts(kernel: Kernel, bound: Bound) -> Facts:
     """Find how a call runs.
 
     Args:
@@ -26,8 +26,10 @@ def find_facts(kernel: TritonKernel, bound: Bound) -> Facts:
         The facts; nobody counts what a kernel costs on a GPU.
     """
     widest = max(padded_width(bound.tensors[name].shape[-1]) for name in "qkv")
-    sums = any(isinstance(x.sweep, RowSweep) and x.sweep.split.sums for x in kernel.forward)
-    tiles = choose_tiles("rows", widest, bound.q.dtype, sums, bound.queries)
+    last = kernel.forward[-1]
+    assert isinstance(last, TritonModule)
+    job = job_of(bound, "rows", widest, bool(last.sweep.split.sums))
+    tiles = known_tiles(last, job, bound.q.device)
     plan = None
     if kernel.conditions:
         found = [classify_blocks(x, bound, tiles.rows, tiles.keys) for x in kernel.conditions]

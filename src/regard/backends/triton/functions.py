@@ -106,9 +106,65 @@ def softplus(x):
 @triton.jit
 def power(a, b):
     """Return a to the power of b, also of a negative number to a whole power."""
+    b = b + tl.zeros_like(a)
     size = tl.exp2(b * tl.log2(tl.abs(a)))
     half = b * 0.5
     odd = tl.where(tl.floor(half) == half, 1, -1)
     whole = tl.where(tl.floor(b) == b, odd, float("nan"))
     found = tl.where(a < 0, size * whole.to(size.dtype), size)
     return tl.where((b == 0) | (a == 1), 1, found).to(size.dtype)
+
+
+@triton.jit
+def power_of(u, p):
+    """Return u to the power of p of numbers that are not negative, 0 where u is 0."""
+    size = tl.where(u > 0, u, 1.0).to(u.dtype)
+    return tl.where(u > 0, tl.exp(p * tl.log(size)), 0.0)
+
+
+@triton.jit
+def next_threshold(t, low, high, mass, slope, p):
+    """Return where to look next for the t with Σ (x - t)₊^p = 1, given the sum and its slope at t.
+
+    The sum falls and is convex in t if p ≥ 1: from below no step of Newton's passes the root. Else
+    the interval in which it lies is halved.
+    """
+    newton = tl.maximum(t, t + (mass - 1) / (p * slope))
+    return tl.where(p >= 1, newton, (low + high) * 0.5)
+
+
+@triton.jit
+def ordered(x):
+    """Return whole numbers that are ordered as real ones are; 0 and -0 are alike."""
+    x = tl.where(x == 0, tl.zeros_like(x), x)
+    if x.dtype == tl.float64:
+        wide = x.to(tl.int64, bitcast=True)
+        found = wide ^ ((wide >> 63) & 0x7FFFFFFFFFFFFFFF)
+    else:
+        bits = x.to(tl.int32, bitcast=True)
+        found = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return found
+
+
+@triton.jit
+def middle(low, high):
+    """Return the whole number halfway between two, rounded down, without their sum."""
+    return (low & high) + ((low ^ high) >> 1)
+
+
+@triton.jit
+def place_in_list(keys, j, size):
+    """Return how many of the keys that a list names, as they rise, come before each key.
+
+    `keys` (rows, 1) tells where the list of each query row begins, `j` (1, keys) are the keys.
+    """
+    low = tl.zeros_like(j) + tl.zeros_like(keys.to(tl.int64)).to(tl.int32)
+    high = low + size
+    left = size
+    while left > 0:
+        at = (low + high) // 2
+        before = (tl.load(keys + tl.minimum(at, size - 1)) < j) & (low < high)
+        high = tl.where(before, high, tl.minimum(at, high))
+        low = tl.where(before, at + 1, low)
+        left = left // 2
+    return low

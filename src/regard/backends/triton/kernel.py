@@ -5,12 +5,10 @@ Leaves to others: the sweeps (`cpu/kernel`), their text (`module`).
 
 from functools import cached_property
 
-from regard.backends.base import Request
-from regard.backends.cpu.kernel import Kernel, compile_kernel
+from regard.backends.cpu.kernel import Kernel
 from regard.backends.cpu.module import Module, Sweep
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.triton.module import TritonModule
-from regard.errors import UnsupportedError
 
 
 class TritonKernel(Kernel):
@@ -33,35 +31,8 @@ class TritonKernel(Kernel):
         return None
 
     def _module(self, sweep: Sweep, what: str) -> Module[Sweep]:
-        if what in ("choice", "threshold", "top"):
-            raise UnsupportedError(f"its kernels do not find {_RANKED[what]}")
         plain = super()._module(sweep, what)
         made = TritonModule(sweep, what, plain.name, plain.real, plain.formula)
         if not isinstance(sweep, RowSweep) or not sweep.listed:
             made.check()
         return made
-
-
-# What sweeps give that rank the scores of a row.
-_RANKED = {
-    "choice": "the keys of the largest scores of a row",
-    "threshold": "the threshold of an entmax",
-    "top": "the largest weights of a row",
-}
-
-
-def compile_triton(request: Request) -> TritonKernel:
-    """Compile a program for a kind of call, without building anything; sizes do not matter.
-
-    Args:
-        request: The kind of call.
-
-    Returns:
-        The kernel.
-
-    Raises:
-        UnsupportedError: If the program needs something kernels do not have; the reason is given.
-    """
-    found = compile_kernel(request, TritonKernel)
-    assert isinstance(found, TritonKernel)
-    return found

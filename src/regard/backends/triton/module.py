@@ -3,18 +3,23 @@
 Leaves to others: what the text says (`rowkernel`, `keykernel`), the call (`caller`).
 """
 
+import hashlib
 import linecache
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import Any
 
 from regard.backends.cpu.keysweep import KeySweep
 from regard.backends.cpu.module import Module, Sweep, told
+from regard.backends.cpu.ranksweep import RankSweep
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.triton.keykernel import KeyKernel
 from regard.backends.triton.places import Form
+from regard.backends.triton.rankkernel import RankKernel
 from regard.backends.triton.rowkernel import RowKernel, RowResults
 from regard.backends.triton.text import Text
+from regard.backends.triton.tiles import Job, Tiles
 
 _counted = count()
 
@@ -34,9 +39,20 @@ class Program:
 
 @dataclass
 class TritonModule(Module[Sweep]):
-    """A sweep, and its kernels for every way its inputs may be read."""
+    """A sweep, and its kernels for every way its inputs may be read.
+
+    Attributes:
+        programs: The kernels.
+        tiles: How the work of each is cut, once that is settled.
+    """
 
     programs: dict[tuple, Program | None] = field(default_factory=dict)
+    tiles: dict[Job, Tiles] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The checksum of its code, which says all that its speed depends on but sizes."""
+        return hashlib.sha256(self.source(("real",) * len(self.inputs)).encode()).hexdigest()
 
     def program(self, form: Form, of: "RowResults | str") -> Program | None:
         """Return a kernel, made on first use.
@@ -58,6 +74,8 @@ class TritonModule(Module[Sweep]):
         if isinstance(of, str):
             assert isinstance(self.sweep, KeySweep)
             return KeyKernel(self.sweep, form, of).text()
+        if isinstance(self.sweep, RankSweep):
+            return RankKernel(self.sweep, form).text()
         assert isinstance(self.sweep, RowSweep)
         return RowKernel(self.sweep, form, of).text()
 

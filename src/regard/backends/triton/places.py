@@ -16,12 +16,13 @@ from regard.backends.cpu.slots import place_kind
 from regard.backends.triton.emit import HIDDEN, Lines, Value, all_of
 from regard.errors import UnsupportedError
 from regard.ir import nodes as n
-from regard.passes.split_pairs import ChannelSum, Input, Split
+from regard.passes.split_pairs import ChannelSum, Input, Split, keys_of
 
 # What each kind of input varies along.
 SIDES = {
     "number": "", "channels": "", "table": "", "query": "i", "query_row": "i", "query_table": "i",
     "key": "j", "key_row": "j", "key_table": "j", "pair": "ij", "diagonal": "ij",
+    "choice": "ij", "listed": "ij", "placed": "ij",
 }  # fmt: skip
 # The arguments that tell where an input of each kind lies, beside its address.
 ARGUMENTS = {
@@ -29,6 +30,7 @@ ARGUMENTS = {
     "query_row": "b h r c share", "key_row": "b h r c share", "channels": "b h share",
     "pair": "b h r c share", "diagonal": "b h share s0", "table": "h share s0 s1 s2",
     "query_table": "b h r share s0", "key_table": "b h r share s0",
+    "choice": "b h r share s0", "listed": "b h r share s0", "placed": "b h r share s0",
 }  # fmt: skip
 WITH_WIDTH = ("query_row", "key_row", "channels")
 # How rows are called: the first of a block, their numbers within it and in all, and their end.
@@ -71,13 +73,6 @@ class Places:
         self.inputs = list(self.split.inputs.values())
         self.index = {item: k for k, item in enumerate(self.inputs)}
         self.by_hole: dict[n.Node, Input] = {item.hole: item for item in self.inputs}
-        for item in self.inputs:
-            if place_kind(item) not in SIDES:
-                raise UnsupportedError(
-                    "its kernels read no lists of chosen keys"
-                    if item.kind == "choice"
-                    else "its kernels read no lists of the largest weights"
-                )
         self.scores: dict[n.Node, str] = {}
         self.scores |= {dot.hole: f"dot{k}" for k, dot in enumerate(self.split.dots.values())}
         self.scores |= {one.hole: f"sum{k}" for k, one in enumerate(self.split.sums.values())}
@@ -194,6 +189,8 @@ class Places:
     def _input(self, item: Input, body: "Body") -> Value:
         kind, place = self.kind(item), place_kind(item)
         side = SIDES[place]
+        if place in ("choice", "placed"):
+            return self._listed(item, body)
         if side == "ij":
             name = self.name(item)
             if place == "pair":
@@ -205,6 +202,21 @@ class Places:
             return Value(self._as_kind(item, text), kind, side)
         name = self.number_of(item, body)
         return Value(name + (_ROWS[side][4] if side else ""), kind, side)
+
+    def _listed(self, item: Input, body: "Body") -> Value:
+        """Return whether a query row's list names a key, or the number that it places there."""
+        keys = item if item.kind == "choice" else self.split.inputs[keys_of(item.hole)]
+        name, lines = self.name(keys), body.lines
+        starts = {one: f"{one}_head + tl.minimum(i, N - 1)[:, None].to(tl.int64) * {one}_r"
+                  for one in (name, self.name(item))}  # fmt: skip
+        call = f"{lines.calls('place_in_list')}({starts[name]}, j[None, :], {name}_s0)"
+        place = lines.name(Value(call, "int", "ij")).text
+        at = f"tl.minimum({place}, {name}_s0 - 1)"
+        named = f"({place} < {name}_s0) & (tl.load({starts[name]} + {at}) == j[None, :])"
+        if keys is item:
+            return Value(named, "bool", "ij")
+        value = f"tl.load({starts[self.name(item)]} + {at}).to(REAL)"
+        return Value(f"tl.where({named}, {value}, 0.0)", "real", "ij")
 
     def place_in_table(self, node: n.Gather, body: "Body") -> Value:
         """Return the place of a table's element, clamped as indices are."""

@@ -148,26 +148,30 @@ class RowKernel:
 
     def _raise_maxima(self, body: Body) -> None:
         """Write the scores of a tile, the largest so far, and what sums are scaled down by."""
-        lines = body.lines
-        for k, term in enumerate(self.sweep.terms):
-            top, *others = [lines.value(exponent) for exponent in term.exponents]
-            for other in others:
-                text = f"tl.maximum({lines.real(term.exponents[0])}, {other.text})"
-                top = lines.name(Value(text, "real", "ij"))
-            seen = self.sweep.seen[term.name]
-            # A score of -inf is hidden by being kept as it is.
-            condition = body.seen(Seen(seen.where) if term.kept else seen)
-            value = choose(condition, top.text, HIDDEN)
-            if "j" not in top.axes or "i" not in top.axes:
-                value = f"tl.broadcast_to(({value}).to(REAL), [BI, BJ])"
-            lines.write(f"score{k} = {value}")
-            lines.write(
+        for k in range(len(self.sweep.terms)):
+            self._write_score(k, body)
+            body.lines.write(
                 f"top{k} = tl.maximum(m{k}, tl.max(score{k}, 1))",
                 f"shift{k} = tl.where(top{k} == {HIDDEN}, 0.0, top{k})",
                 f"scale{k} = tl.exp(m{k} - shift{k})",
                 *self._rescaled(k),
                 f"m{k} = top{k}",
             )
+
+    def _write_score(self, k: int, body: Body) -> None:
+        """Write the largest exponents of a term's pairs, -inf where hidden."""
+        lines, term = body.lines, self.sweep.terms[k]
+        top, *others = [lines.value(exponent) for exponent in term.exponents]
+        for other in others:
+            text = f"tl.maximum({lines.real(term.exponents[0])}, {other.text})"
+            top = lines.name(Value(text, "real", "ij"))
+        seen = self.sweep.seen[term.name]
+        # A score of -inf is hidden by being kept as it is.
+        condition = body.seen(Seen(seen.where) if term.kept else seen)
+        value = choose(condition, top.text, HIDDEN)
+        if "j" not in top.axes or "i" not in top.axes:
+            value = f"tl.broadcast_to(({value}).to(REAL), [BI, BJ])"
+        lines.write(f"score{k} = {value}")
 
     def _rescaled(self, k: int) -> list[str]:
         """Return the lines that let m rise: what was summed so far is scaled down."""

@@ -5,9 +5,10 @@ Leaves to others: what a tile computes (`rowkernel`, `keykernel`), compiling (`m
 
 from dataclasses import dataclass
 
+from regard.backends.cpu.emit import indent
 from regard.backends.cpu.rowsweep import RowSweep
 from regard.backends.cpu.slots import place_kind
-from regard.backends.triton.emit import HIDDEN, indent
+from regard.backends.triton.emit import HIDDEN
 from regard.backends.triton.places import ARGUMENTS, WITH_WIDTH, Places
 
 # What every kernel is told: which blocks it visits, sizes, and where rows end.
@@ -71,7 +72,7 @@ class Text:
                 line = "   "
             line += f" {part},"
         body = [f'"""{about}"""', *self.body]
-        return ["@triton.jit", f"def {name}(", *lines, line, "):", *indent(body)]
+        return ["@triton.jit", f"def {name}(", *lines, line, "):", *indent(body, 4)]
 
 
 def opening(major: str) -> list[str]:
@@ -112,7 +113,9 @@ def _rows_of(side: str, block: str) -> list[str]:
     return [f"{side}0 = {block}.to(tl.int64) * {size}", f"{side} = {side}0.to(tl.int32) + {within}"]
 
 
-def loops(full: list[str], masked: list[str], minor: str, split: bool = False) -> list[str]:
+def loops(
+    full: list[str], masked: list[str], minor: str, split: bool = False, going: str = ""
+) -> list[str]:
     """Return the loops over full and over masked blocks of the minor side.
 
     Args:
@@ -120,11 +123,14 @@ def loops(full: list[str], masked: list[str], minor: str, split: bool = False) -
         masked: Those of any other.
         minor: "i" or "j".
         split: Whether a program takes a part of the blocks, as its second number says.
+        going: The name of a number: 1, or 0 if no block is to be visited any more.
 
     Returns:
         Lines.
     """
     limits = ("0, full", "full, total")
+    if going:
+        limits = (f"0, full * {going}", f"full * {going}, total * {going}")
     found = []
     if split:
         limits = ("first, tl.minimum(last, full)", "tl.maximum(first, full), last")
@@ -139,7 +145,7 @@ def loops(full: list[str], masked: list[str], minor: str, split: bool = False) -
         (limits[1], "Blocks of which some pairs are hidden.", masked),
     ):
         first = _rows_of(minor, "tl.load(visits + 2 + step)")
-        found += [f"# {about}", f"for step in range({between}):", *indent([*first, *body])]
+        found += [f"# {about}", f"for step in range({between}):", *indent([*first, *body], 4)]
     return found
 
 
@@ -182,7 +188,7 @@ def joined(sweep: RowSweep, channels: str) -> list[str]:
     body += [f"s{k} += t{k}" for k in range(len(sweep.sums))]
     body += [f"acc{k} += part{k}" for k in range(len(sweep.components))]
     first = "size = CHUNKS * (tl.num_programs(0) // blocks) * N"
-    return [first, "for chunk in range(0, CHUNKS):", *indent(body)]
+    return [first, "for chunk in range(0, CHUNKS):", *indent(body, 4)]
 
 
 def stored_row(pointer: str, value: str) -> str:

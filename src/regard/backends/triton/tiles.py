@@ -1,9 +1,11 @@
 """The size of a kernel's blocks, and its warps and stages, by what is multiplied in it.
 
-These are defaults from what is known to run well; nothing is measured. Leaves to others: running.
+`choose_tiles` gives defaults from what is known to run well, `near_tiles` what may be tried
+instead. Leaves to others: trying it (`tune`), running.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -31,29 +33,57 @@ class Tiles:
 FEW_ROWS = 16
 # Programs of a call whose keys are shared out: some for each multiprocessor.
 _PROGRAMS = 528
+# Shared memory of a multiprocessor (Hopper), and numbers that the registers of a warp hold.
+_SHARED_BYTES, _MOST_HELD = 227 << 10, 32 * 224
+# Of the keys of a block that few query rows see.
+_ROW_BYTES = 1 << 15
 # What the interpreter runs in: few enough that small calls have several blocks.
 _INTERPRETED = Tiles(32, 32, 4, 1)
 
 
-def choose_tiles(what: str, widest: int, dtype: torch.dtype, at_pairs: bool, queries: int) -> Tiles:
-    """Choose how a kernel's work is cut.
+class Job(NamedTuple):
+    """What decides how a kernel's work is best cut; sizes are rounded up to powers of two.
 
-    Args:
+    Attributes:
         what: "rows" for a sweep over the keys of query rows, "i" and "j" for the gradient's.
-        widest: The most channels of an input, a power of two.
+        widest: The most channels of an input.
         dtype: What q is stored in.
         at_pairs: Whether channels are added up at every pair, where there is no matrix product.
+        heads: B · H.
         queries: N.
+        keys: M.
+    """
+
+    what: str
+    widest: int
+    dtype: torch.dtype
+    at_pairs: bool
+    heads: int
+    queries: int
+    keys: int
+
+    @property
+    def few(self) -> bool:
+        """Whether there are so few query rows that keys are shared out to programs."""
+        return self.what == "rows" and self.queries <= FEW_ROWS
+
+
+def choose_tiles(job: Job) -> Tiles:
+    """Choose how a kernel's work is cut, without measuring.
+
+    Args:
+        job: The work.
 
     Returns:
         The tiles.
     """
-    few = what == "rows" and queries <= FEW_ROWS
+    what, widest, dtype = job.what, job.widest, job.dtype
     if is_interpreted():
-        return Tiles(FEW_ROWS, FEW_ROWS, 4, 1) if few else _INTERPRETED
-    if few and not at_pairs:
-        return Tiles(FEW_ROWS, 64, 4, 3 if widest <= 128 and dtype.itemsize < 4 else 2)
-    if at_pairs:
+        return Tiles(FEW_ROWS, FEW_ROWS, 4, 1) if job.few else _INTERPRETED
+    if job.few and not job.at_pairs:
+        keys = min(64, max(16, _ROW_BYTES // (widest * dtype.itemsize)))
+        return Tiles(FEW_ROWS, keys, 4, 3 if widest <= 128 and dtype.itemsize < 4 else 2)
+    if job.at_pairs:
         return Tiles(64, 32, 4, 1)
     halves = dtype in (torch.float16, torch.bfloat16)
     if dtype == torch.float64:
@@ -68,6 +98,47 @@ def choose_tiles(what: str, widest: int, dtype: torch.dtype, at_pairs: bool, que
     if what == "i":
         return Tiles(128 if widest <= 64 else small, small, 4 if widest > 128 else 8, 2)
     return Tiles(small, small, 8 if widest == 128 else 4, 2)
+
+
+def near_tiles(job: Job, tiles: Tiles) -> list[Tiles]:
+    """Return the tiles that differ from others in one thing and may run.
+
+    Args:
+        job: The work.
+        tiles: The others.
+
+    Returns:
+        Tiles with blocks or warps doubled or halved, or with one stage more or less.
+    """
+    found = []
+    for name in ("rows", "keys", "warps"):
+        size = getattr(tiles, name)
+        found += [replace(tiles, **{name: size * 2}), replace(tiles, **{name: size // 2})]
+    found += [replace(tiles, stages=tiles.stages + more) for more in (1, -1)]
+    return [one for one in found if may_run(job, one)]
+
+
+def may_run(job: Job, tiles: Tiles) -> bool:
+    """Tell whether tiles are worth a try: what is certain not to fit a multiprocessor is not.
+
+    Args:
+        job: The work.
+        tiles: The tiles.
+
+    Returns:
+        Whether they are.
+    """
+    rows, keys, warps, stages = astuple(tiles)
+    if not (16 <= min(rows, keys) and 1 <= warps <= 16 and 1 <= stages <= 4):
+        return False
+    if any(size & (size - 1) for size in (rows, keys, warps)):
+        return False
+    # Of more rows than there are a block holds nothing.
+    if rows > max(16, job.queries) or keys > max(16, job.keys) or (job.few and rows > FEW_ROWS):
+        return False
+    loaded = (rows + 2 * keys * stages) * job.widest * job.dtype.itemsize
+    held = rows * (keys + job.widest)
+    return loaded <= _SHARED_BYTES and held <= warps * _MOST_HELD
 
 
 def count_chunks(tiles: Tiles, heads: int, queries: int, keys: int) -> int:

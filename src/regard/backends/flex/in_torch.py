@@ -1,7 +1,7 @@
 """Scalar expressions of a program, written as Python that calls torch.
 
 What is written runs on tensors of any shape, under vmap, and inside FlexAttention's kernels: one
-line a value, no loops, torch's functions alone. Leaves to others: what leaves are (`to_flex`).
+line a value, no loops, torch's functions alone. Leaves to others: what leaves are (`write`).
 """
 
 import math
