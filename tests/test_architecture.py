@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "catalogue": "errors ir lang",
     "nn": "errors ir lang passes ops",
     "modes": "errors ir lang catalogue ops",
+    "search": "errors ir passes catalogue modes ops",
     "hf": "errors ir lang passes ops flex modes nn",
     "data": "errors",
     "metrics": "errors",

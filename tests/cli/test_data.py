@@ -438,5 +438,6 @@ def test_schema_is_printed_and_another_is_not_known():
     done = call("schema", "tsak")
     assert (done.exit_code, done.stderr) == (
         2,
-        "error: there is no schema of 'tsak'; did you mean 'task'? known: task\n",
+        "error: there is no schema of 'tsak'; did you mean 'task'? known: grammar, guide, mode, "
+        "task\n",
     )

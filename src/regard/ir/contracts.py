@@ -25,6 +25,7 @@ MEANINGS = {
     "some key, or a sink",
 }
 _WITH_NUMBER = ("window", "bounded")
+_MOST_DIGITS = 30
 _FORM = re.compile(
     r"(?P<name>[a-z]+(?:[ -][a-z]+)?)(?: (?:<=|≤) (?P<limit>\S+)| by (?P<feature>\w+))?"
 )
@@ -82,6 +83,9 @@ def _limit(text: str, name: str, written: str) -> float:
     if not re.fullmatch(pattern, written):
         kind = "a whole number" if name == "window" else "a number"
         raise ProgramError(f"contract '{text}': {written!r} is not {kind} from 0 on")
+    # More digits than that are infinite, and infinity is no width.
+    if len(written) > _MOST_DIGITS:
+        raise ProgramError(f"contract '{text[:40]}…': the number has too many digits")
     return float(written)
 
 

@@ -66,6 +66,25 @@ def read_json(path: str | os.PathLike) -> Any:
     Raises:
         FileError: If the file cannot be read or is not strict JSON.
     """
+    text = read_text(path)
+    try:
+        return parse(text)
+    except FileError as problem:
+        raise FileError(f"{path}: {problem}") from None
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Read a text file of bounded size.
+
+    Args:
+        path: A text file in UTF-8.
+
+    Returns:
+        The text.
+
+    Raises:
+        FileError: If the file cannot be read, is too large or no text.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -74,11 +93,9 @@ def read_json(path: str | os.PathLike) -> Any:
     if len(data) > _MAX_BYTES:
         raise FileError(f"{path}: more than {_MAX_BYTES} bytes; no file of Regard is that large")
     try:
-        return parse(data.decode())
+        return data.decode()
     except UnicodeDecodeError as problem:
         raise FileError(f"{path}: byte {problem.start} is not text in UTF-8") from None
-    except FileError as problem:
-        raise FileError(f"{path}: {problem}") from None
 
 
 def write_text(text: str, path: str | os.PathLike) -> None:

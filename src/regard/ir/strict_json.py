@@ -34,11 +34,12 @@ class _Wrong:
 _ONE_OF_MANY = _Wrong(f"one of more than {_ENOUGH} values that cannot be read")
 
 
-def parse(text: str) -> Any:
+def parse(text: str, deepest: int = MAX_DEPTH) -> Any:
     """Read JSON text.
 
     Args:
-        text: At most `MAX_TEXT` characters, nested at most `MAX_DEPTH` deep.
+        text: At most `MAX_TEXT` characters.
+        deepest: How deep it may be nested.
 
     Returns:
         The value, of dictionaries, lists, strings, numbers, truth values and None.
@@ -49,7 +50,7 @@ def parse(text: str) -> Any:
     if len(text) > MAX_TEXT:
         raise FileError(f"line 1: {len(text)} characters, more than {MAX_TEXT}")
     _check_unicode(text)
-    _check_depth(text)
+    _check_depth(text, deepest)
     wrong: list[_Wrong] = []
 
     def refuse(problem: str) -> _Wrong:
@@ -104,14 +105,14 @@ def _check_unicode(text: str) -> None:
         raise FileError(f"{_place(text, problem.start)}: half a character") from None
 
 
-def _check_depth(text: str) -> None:
+def _check_depth(text: str, deepest: int) -> None:
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
         first = text[match.start()]
         depth += (first in "[{") - (first in "]}")
-        if depth > MAX_DEPTH:
+        if depth > deepest:
             place = _place(text, match.start())
-            raise FileError(f"{place}: nested deeper than {MAX_DEPTH} levels")
+            raise FileError(f"{place}: nested deeper than {deepest} levels")
 
 
 def _object(pairs: list[tuple[str, Any]], refuse: Callable[[str], _Wrong]) -> Any:

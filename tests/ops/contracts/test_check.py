@@ -175,6 +175,7 @@ def test_layer_with_a_mask_does_not_break_the_programs_word():
         ("window", "contract 'window' needs a number, such as 'window <= 256'"),
         ("window <= 2.5", "'2.5' is not a whole number from 0 on"),
         ("bounded <= much", "'much' is not a number from 0 on"),
+        ("window <= " + "9" * 400, "the number has too many digits"),
         ("causal <= 3", "causal takes no number"),
         ("causal by real", "causal reads no feature"),
         ("padding-blind by reel", "the program reads no key feature of that name"),

@@ -181,32 +181,38 @@ def _never_empty(root: n.Output, _: Contract) -> tuple[bool, str]:
     return False, "no key was found that every query sees"
 
 
-def always_sees(condition: n.Node) -> bool:
+def always_sees(condition: n.Node, beyond: bool = False) -> bool:
     """Tell whether every query that stands where a key stands finds a key with a condition.
 
     Keys stand at 0 … keys - 1, and queries at any of these; there are no more queries than keys.
 
     Args:
         condition: A condition of pairs.
+        beyond: Whether queries stand anywhere from 0 on, and there may be more of them than keys,
+            as in cross attention.
 
     Returns:
         True only if it is certain, whatever the data is.
     """
     literals = [
-        (negated(_at(condition, key, number)), True) for number, key in enumerate(_witnesses())
+        (negated(_at(condition, key, number)), True)
+        for number, key in enumerate(_witnesses(beyond))
     ]
     i, keys, queries = (variable(node) for node in (_I, _KEYS, n.Index("queries")))
-    calls = at_most(_ZERO, i), below(i, keys), at_most(queries, keys)
+    calls = at_most(_ZERO, i), below(_ZERO, keys)
+    if not beyond:
+        calls = at_most(_ZERO, i), below(i, keys), at_most(queries, keys)
     return not can_hold(literals, calls)
 
 
-def _witnesses() -> Iterator[tuple[n.Node, n.Node]]:
+def _witnesses(beyond: bool) -> Iterator[tuple[n.Node, n.Node]]:
     """Yield keys that a row may see, and where they exist."""
     always = n.Const(True)
-    yield _I, always
+    yield _I, call("lt", _I, _KEYS) if beyond else always
     yield n.Const(0), always
     yield call("sub", _KEYS, 1), always
-    yield call("sub", _I, 1), call("ge", _I, 1)
+    before = call("ge", _I, 1)
+    yield call("sub", _I, 1), call("and", before, call("le", _I, _KEYS)) if beyond else before
     yield call("add", _I, 1), call("lt", call("add", _I, 1), _KEYS)
 
 
