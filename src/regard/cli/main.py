@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from regard.cli import (
     cache,
     catalogue,
+    cheapen,
     check,
     compare,
     data,
@@ -61,6 +62,7 @@ app.command("modes")(modes.list_modes)
 app.command("suggest")(suggest.suggest_modes)
 app.command("explain")(explain.explain_program)
 app.command("check")(check.check_program_or_model)
+app.command("cheapen")(cheapen.cheapen_model)
 app.command("data")(data.check_data)
 app.command("schema")(schema.print_schema)
 for command in (

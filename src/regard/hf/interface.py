@@ -70,7 +70,16 @@ class _Change:
 
 
 @lru_cache(maxsize=1024)
-def _change(condition: n.Node | None, reach: int | None) -> _Change | None:
+def change_of(condition: n.Node | None, reach: int | None) -> _Change | None:
+    """Return what a call makes of a program.
+
+    Args:
+        condition: What must hold for a pair beside what the program says, or None.
+        reach: From which distance on a position bias stays the same, or None if it is dense.
+
+    Returns:
+        The change, the same object for the same; None if there is nothing to change.
+    """
     return None if condition is None and reach is None else _Change(condition, reach)
 
 
@@ -175,10 +184,10 @@ def _attend(
     own = read_own(module, query, scaling, options)
     sight = sight_of(module, query, key, attention_mask, options.get("is_causal"))
     if sight.bias is not None:
-        own.inputs[MASK_BIAS] = sight.bias
+        own = own._replace(inputs={**own.inputs, MASK_BIAS: sight.bias})
     offset = _offset(module, query, key, sight)
     watch = watched(module, key.shape[2], _wants_weights(module, options))
-    change = _change(sight.condition, own.reach)
+    change = change_of(sight.condition, own.reach)
     common: dict[str, Any] = {
         "observe": watch.names,
         "change": change,

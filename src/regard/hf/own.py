@@ -3,7 +3,9 @@
 Leaves to others: masks (`masks`, `sight`), running it (`interface`).
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -46,16 +48,25 @@ class Own(NamedTuple):
     """
 
     scaling: float
-    softcap: float | None
-    inputs: dict[str, Tensor]
+    softcap: float | None = None
+    inputs: Mapping[str, Tensor] = MappingProxyType({})
     reach: int | None = None
 
     @property
-    def variants(self) -> Variants:
+    def reads(self) -> tuple[str, ...]:
+        """Which of the three inputs there are."""
+        given = self.inputs
+        return tuple(name for name in (BIAS, MASK_BIAS, SINKS) if name in given) if given else ()
+
+    @property
+    def program(self) -> AttentionProgram:
         """The attention that the model computes unless a mode says otherwise."""
-        read = self.inputs
-        names = tuple(name for name in (BIAS, MASK_BIAS, SINKS) if name in read) if read else ()
-        return _variants(self.scaling, self.softcap, names)
+        return model_attention(self.scaling, self.softcap, self.reads)
+
+    @property
+    def variants(self) -> Variants:
+        """The same, prepared for calls in a layer."""
+        return _variants(self.scaling, self.softcap, self.reads)
 
 
 @lru_cache(maxsize=256)
