@@ -99,7 +99,7 @@ WRONG = {
     "a part that has none": (
         {"t.yaml": TASK + "training: 5\n"},
         [],
-        "t.yaml, line 3: training: should have parts, found 5; known: batch_tokens, ",
+        "t.yaml, line 3: training: should have parts, found 5; known: accumulate, ",
     ),
     "not one of the choices": (
         {"t.yaml": "task: tagging\ndata: {path: a, duplicates: some}\n"},

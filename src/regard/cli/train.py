@@ -31,6 +31,7 @@ def train(
     # Here, so that `regard --help` does not wait for torch.
     from regard.cli.tables import score_table
     from regard.tasks import load_task
+    from regard.train import processes
     from regard.train import train as train_task
     from regard.train.report import write_run_report
 
@@ -38,6 +39,9 @@ def train(
     words = ["regard", "train", str(task), *(settings or ()), "--run", str(folder)]
     loaded = load_task(task, settings or ())
     result = train_task(loaded, folder, resume=resume, on_report=_show_warnings)
+    if not processes.is_first():
+        # One of several processes speaks for all.
+        raise typer.Exit(0 if result.finished else INTERRUPTED)
     if result.metrics is None:
         again = shlex.join([*words, "--resume"])
         typer.echo(f"stopped at step {result.step} of {result.steps}; continue with: {again}")

@@ -33,10 +33,12 @@ class Learner(abc.ABC):
         labels: All labels or tags, in the order of the model's outputs; empty without any.
         model_class: How a saved model is read: a class, or None for the one that was saved.
         baseline_name: What the baseline does, for reports.
+        class_weights: What errors in each label count, (C,); None: all the same.
     """
 
     model_class: ClassVar[type | None] = None
     baseline_name: ClassVar[str]
+    class_weights: Tensor | None = None
 
     def __init__(
         self, task: Task, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str] = ()
@@ -149,9 +151,11 @@ class Learner(abc.ABC):
         Returns:
             A scalar.
         """
+        logits, weights = outputs.logits, self.class_weights
         total = F.cross_entropy(
-            outputs.logits.flatten(0, -2),
+            logits.flatten(0, -2),
             labels.flatten(),
+            weight=None if weights is None else weights.to(logits),
             ignore_index=IGNORED,
             label_smoothing=self.task.training.label_smoothing,
             reduction="sum",

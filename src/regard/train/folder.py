@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,38 @@ from regard.errors import TaskError
 from regard.modes import Mode, load_mode, save_mode
 from regard.tasks.kinds import Task
 from regard.tasks.task_file import load_task, save_task
+
+# In a checkpoint that all processes have written to its end.
+WHOLE = "whole"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Have a file written whole or not at all, whenever the process may be killed.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Where to write it.
+    """
+    part = path.with_name(f"{path.name}.part")
+    yield part
+    os.replace(part, path)
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Read a file of JSON lines, which a killed process may have cut.
+
+    Args:
+        path: The file.
+
+    Returns:
+        One value a line, without a last line that was cut short; nothing without a file.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
+    # What follows the last end of a line was cut short.
+    return [json.loads(line) for line in lines[:-1]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +94,11 @@ class RunFolder:
         return self.path / "records.jsonl"
 
     @property
+    def sittings(self) -> Path:
+        """Versions and hashes under which the run began and was continued, an object a line."""
+        return self.path / "sittings.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """What the run can be continued from."""
         return self.path / "checkpoints"
@@ -70,9 +109,14 @@ class RunFolder:
         Returns:
             Its folder, or None.
         """
-        # Written last, so a checkpoint without it was cut short.
-        complete = [state.parent for state in self.checkpoints.glob("*/trainer_state.json")]
+        complete = [mark.parent for mark in self.checkpoints.glob(f"*/{WHOLE}")]
         return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+    def drop_cut_checkpoints(self) -> None:
+        """Delete checkpoints that were cut short, which would count among those that are kept."""
+        for folder in self.checkpoints.glob("*"):
+            if not (folder / WHOLE).is_file():
+                shutil.rmtree(folder)
 
     def read_task(self) -> Task:
         """Return the task of the run.
@@ -116,7 +160,17 @@ class RunFolder:
             metrics: Plain data.
         """
         text = json.dumps(metrics, indent=1, ensure_ascii=False)
-        self.metrics.write_text(text + "\n", encoding="utf-8")
+        self.write(self.metrics, text + "\n")
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file whole or not at all.
+
+        Args:
+            path: The file.
+            text: What it is to hold.
+        """
+        with written_whole(path) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def begin_run(path: str | os.PathLike, task: Task, mode: Mode | None) -> RunFolder:
@@ -145,7 +199,8 @@ def begin_run(path: str | os.PathLike, task: Task, mode: Mode | None) -> RunFold
     folder.model.mkdir(parents=True)
     if mode is not None:
         save_mode(mode, folder.mode)
-    save_task(_resolved(task, mode, folder), folder.task)
+    with written_whole(folder.task) as part:
+        save_task(_resolved(task, mode, folder), part)
     return folder
 
 
@@ -182,6 +237,7 @@ def continue_run(path: str | os.PathLike, task: Task, mode: Mode | None) -> RunF
             f"{path}: the task has changed since this run began: {'; '.join(found)}. "
             "Undo that, or begin another run with --run"
         )
+    folder.drop_cut_checkpoints()
     return folder
 
 

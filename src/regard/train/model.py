@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regard import hf
+from regard.hf.dropout import drop_heads, set_attention_dropout
 from regard.hf.quiet import quiet
 from regard.learners import Learner, learner_class
 from regard.learners.tokenizer import read_tokenizer
@@ -27,10 +28,19 @@ def build_model(learner: Learner, mode: Mode | None = None) -> PreTrainedModel:
 
     Returns:
         The model; the same seed gives the same new weights.
+
+    Raises:
+        UnsupportedError: If the mode or dropout inside attention does not fit the model.
     """
     torch.manual_seed(learner.task.training.seed)
-    model = learner.build()
-    return model if mode is None else hf.apply(model, mode)
+    model, settings = learner.build(), learner.task.training
+    if mode is not None:
+        hf.apply(model, mode)
+    if settings.attention_dropout is not None:
+        set_attention_dropout(model, settings.attention_dropout)
+    if settings.head_dropout:
+        drop_heads(model, settings.head_dropout)
+    return model
 
 
 def save_model(

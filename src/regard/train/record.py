@@ -20,6 +20,9 @@ from rich.progress import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from regard.train import processes
+from regard.train.folder import WHOLE, read_lines, written_whole
+
 # The trainer's names for what we log, and ours.
 _LOGGED = {
     "loss": "loss",
@@ -56,10 +59,14 @@ class LogFile(TrainerCallback):
             step: The step the run continues from; later lines are dropped.
         """
         self.path, self.began = path, time.monotonic()
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.seconds_before = json.loads(kept[-1])["seconds"] if kept else 0.0
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self.seconds_before = 0.0
+        # In every process, because it gives orders as well; but one alone writes.
+        if not processes.is_first():
+            return
+        kept = [line for line in read_lines(path) if line["step"] <= step]
+        self.seconds_before = kept[-1]["seconds"] if kept else 0.0
+        with written_whole(path) as part:
+            part.write_text("".join(map(_as_line, kept)), encoding="utf-8")
 
     @property
     def seconds(self) -> float:
@@ -101,11 +108,33 @@ class LogFile(TrainerCallback):
         measured = logs or {}
         found = {ours: measured[name] for name, ours in _LOGGED.items() if name in measured}
         found |= valid_scores(measured)
-        if not found:
+        if not found or not processes.is_first():
             return
         line = {"step": state.global_step, "seconds": round(self.seconds, 2), **found}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(_as_line(line))
+
+
+def _as_line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values) + "\n"
+
+
+class MarkWhole(TrainerCallback):
+    """Marks a checkpoint that every process has written to its end."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Mark the checkpoint just written.
+
+        Args:
+            args: Know the folder of checkpoints.
+            state: Knows the step.
+            control: Unused.
+        """
+        processes.wait_for_all()
+        if processes.is_first():
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
 
 class ProgressBar(TrainerCallback):
@@ -186,7 +215,10 @@ class ProgressBar(TrainerCallback):
 
 
 class StopWhenAsked(TrainerCallback):
-    """Ends the training after the step at hand, with a checkpoint, once `asked` is true."""
+    """Ends the training after the step at hand, with a checkpoint, once `asked` is true.
+
+    Of several processes each hears for itself; they stop at the same step, when one has heard.
+    """
 
     asked = False
 
@@ -200,12 +232,14 @@ class StopWhenAsked(TrainerCallback):
             state: Unused.
             control: Takes the orders.
         """
-        if self.asked:
+        if processes.anyone(self.asked):
             control.should_log = control.should_save = control.should_training_stop = True
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Take Ctrl-C as the question while this lasts; a second Ctrl-C ends everything at once.
+        """Take Ctrl-C and SIGTERM as the question while this lasts; the second ends all at once.
+
+        SIGTERM is what clusters send before they take a machine back.
 
         Yields:
             Nothing.
@@ -214,16 +248,20 @@ class StopWhenAsked(TrainerCallback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
+        before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
 
         def ask(*_: Any) -> None:
             self.asked = True
+            for one, handler in before.items():
+                signal.signal(one, handler)
             # A shell starts background jobs with Ctrl-C ignored; the second one ends those too.
-            again = before if callable(before) else signal.default_int_handler
-            signal.signal(signal.SIGINT, again)
+            if not callable(before[signal.SIGINT]):
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
-        signal.signal(signal.SIGINT, ask)
+        for one in before:
+            signal.signal(one, ask)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from regard import hf
 from regard.modes import Mode, load_mode
 from regard.train.examples import read_records
-from regard.train.folder import RunFolder
+from regard.train.folder import RunFolder, read_lines
 from regard.train.model import load_learner
+from regard.train.sittings import describe_sittings
 from regard.view.alignment import draw_alignment
 from regard.view.picture import draw
 from regard.view.report import Alignment, Role, RunRecord, write_report
@@ -70,7 +71,7 @@ def write_run_report(
         curves={name: _curve(folder) for name, folder in folders.items()},
         samples=_sample_rows(samples),
         alignments=_alignments(folders[last], samples[last]),
-        environment=_environment(next(iter(metrics.values()))),
+        environment=_environment(next(iter(metrics.values())), first),
         command=command,
     )
     write_report(record, path)
@@ -187,6 +188,7 @@ def align(
     return seen["weights"][0][0], [str(token) for token in read], [str(token) for token in wrote]
 
 
-def _environment(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _environment(metrics: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
     threads = metrics["training"]["threads"]
-    return {"machine": platform.machine(), "threads": threads, **metrics["versions"]}
+    own = {"machine": platform.machine(), "threads": threads, **metrics["versions"]}
+    return own | describe_sittings(read_lines(folder.sittings))

@@ -6,16 +6,14 @@ Leaves to others: the loop (`trainer`), the folder (`folder`), what is answered 
 import contextlib
 import logging
 import os
-import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers.utils import logging as bars
 
 from regard.data import Corpus, DataWarning, Report, load_corpus
@@ -23,6 +21,7 @@ from regard.data.read_file import read_file
 from regard.data.record import Record
 from regard.errors import TaskError
 from regard.learners import Evaluation, Learner, evaluate, learner_class
+from regard.learners.class_weights import check_class_weights
 from regard.learners.tokenizer import read_tokenizer, train_tokenizer
 from regard.metrics.translation import signatures
 from regard.metrics.uncertainty import bootstrap
@@ -30,11 +29,15 @@ from regard.modes import Mode
 from regard.tasks.kinds import Task
 from regard.tasks.plan_data import layout_of, plan_task_data
 from regard.tasks.programs import build_mode
+from regard.train import processes
 from regard.train.examples import write_records
 from regard.train.folder import RunFolder, begin_run, continue_run
 from regard.train.model import build_model, load_learner, save_model
-from regard.train.record import LogFile, ProgressBar, StopWhenAsked
-from regard.train.trainer import build_trainer
+from regard.train.r_drop import check_r_drop
+from regard.train.record import LogFile, MarkWhole, ProgressBar, StopWhenAsked
+from regard.train.selection import STATE, Selection, rises
+from regard.train.sittings import sitting, versions, write_sitting
+from regard.train.trainer import LearnerTrainer, build_trainer
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ class Result:
     Attributes:
         folder: The run folder.
         step: Steps trained.
-        steps: Steps asked for.
-        metrics: What `metrics.json` holds, or None if the run was stopped before its end.
+        steps: Steps asked for; patience may have ended it before.
+        metrics: What `metrics.json` holds, or None if the run was stopped before its end. Empty in
+            all but the first of several processes.
     """
 
     folder: Path
@@ -96,40 +100,64 @@ def train(
     corpus = load_corpus(plan_task_data(task))
     corpus.report.refuse()
     task = _with_fingerprint(task, corpus)
-    folder = (continue_run if resume else begin_run)(run_dir, task, mode)
-    folder.write_data_report(corpus.report)
-    if corpus.report.warnings:
-        (on_report or _warn)(corpus.report)
+    check_class_weights(task.training.class_weights, corpus.labels)
     with _threads(task.training.threads), _quiet():
-        tokenizer = _tokenizer(kind, task, corpus)
-        learner = kind(task, tokenizer, corpus.labels)
-        more = [*watchers, *([ProgressBar()] if progress else [])]
-        return _train(learner, folder, corpus, mode, more, test)
+        learner = kind(task, _tokenizer(kind, task, corpus), corpus.labels)
+        check_r_drop(learner)
+        selection = Selection(task.training, rises(learner, corpus))
+        model = build_model(learner, mode)
+        folder = RunFolder(Path(run_dir))
+        if processes.is_first():
+            folder = (continue_run if resume else begin_run)(run_dir, task, mode)
+            write_sitting(folder, sitting(task, mode, _step_of(folder.last_checkpoint())))
+            folder.write_data_report(corpus.report)
+            if corpus.report.warnings:
+                (on_report or _warn)(corpus.report)
+        bar = [ProgressBar()] if progress and processes.is_first() else []
+        scored = ("valid", "test") if test else ("valid",)
+        return _train(learner, model, folder, corpus, selection, [*watchers, *bar], scored)
 
 
 def _train(
     learner: Learner,
+    model: PreTrainedModel,
     folder: RunFolder,
     corpus: Corpus,
-    mode: Mode | None,
+    selection: Selection,
     watchers: Sequence[TrainerCallback],
-    test: bool,
+    scored: Sequence[str],
 ) -> Result:
-    model, task = build_model(learner, mode), learner.task
     checkpoint = folder.last_checkpoint()
     log = LogFile(folder.log, _step_of(checkpoint))
     stop = StopWhenAsked()
-    callbacks = [log, stop, *watchers]
-    trainer = build_trainer(learner, model, corpus.splits, folder.checkpoints, callbacks)
+    callbacks = [log, stop, MarkWhole(), *watchers]
+    trainer = build_trainer(learner, model, corpus.splits, folder.checkpoints, callbacks, selection)
     with stop.listen():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    step, steps = trainer.state.global_step, task.training.steps
-    if step < steps:
-        return Result(folder.path, step, steps, None)
+        _learn(trainer, checkpoint)
+    state = trainer.state
+    if not selection.ended(state):
+        return Result(folder.path, state.global_step, state.max_steps, None)
+    if not processes.is_first():
+        return Result(folder.path, state.global_step, state.max_steps, {})
+    kept = state.global_step
+    if learner.task.training.keep == "best" and (best := selection.best_step(state)) is not None:
+        kept = best
+        trainer.load_weights(folder.checkpoints / f"checkpoint-{best}")
+    # Takes bfloat16 out again, so that the model is scored as it will be loaded.
+    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     save_model(model, learner.tokenizer, folder.model)
-    scored = ("valid", "test") if test else ("valid",)
-    metrics = _finish(folder, learner, corpus, model, log.seconds, scored)
-    return Result(folder.path, step, steps, metrics)
+    trained = {"steps": state.global_step, "kept_step": kept, "seconds": log.seconds}
+    metrics = _finish(folder, learner, corpus, model, trained, scored)
+    return Result(folder.path, state.global_step, state.max_steps, metrics)
+
+
+def _learn(trainer: LearnerTrainer, checkpoint: Path | None) -> None:
+    """Train from a checkpoint on, if it is not the last one."""
+    if checkpoint is not None and trainer.selection.read_ended(checkpoint):
+        trainer.load_weights(checkpoint)
+        trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def _warn(report: Report) -> None:
@@ -190,25 +218,24 @@ def _finish(
     learner: Learner,
     corpus: Corpus,
     model: PreTrainedModel,
-    seconds: float,
+    trained: dict[str, Any],
     scored: Sequence[str],
 ) -> dict[str, Any]:
     """Score the model on held-out rows and write what was found."""
-    task = learner.task
     mode: Mode | None = getattr(model, "regard_mode", None)
     metrics = {
         **_scores(folder, learner, corpus, model, scored),
         "training": {
-            "steps": task.training.steps,
-            "seconds": round(seconds, 1),
-            "steps_per_second": round(task.training.steps / seconds, 2),
+            **trained,
+            "seconds": round(trained["seconds"], 1),
+            "steps_per_second": round(trained["steps"] / trained["seconds"], 2),
             "parameters": sum(one.numel() for one in model.parameters()),
             "threads": torch.get_num_threads(),
         },
         "data": corpus.report.counts(),
         "mode": None if mode is None else {"name": mode.name, "hash": mode.hash},
         "signatures": signatures(),
-        "versions": _versions(),
+        "versions": versions(),
     }
     folder.write_metrics(metrics)
     return metrics
@@ -234,11 +261,6 @@ def _scores(
             kept = write_records(folder, learner.task.task, found.records, learner.options)
             scores["measured"] = kept
     return scores
-
-
-def _versions() -> dict[str, str]:
-    names = ("regard", "torch", "transformers", "tokenizers", "sacrebleu")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def evaluate_run(run_dir: str | os.PathLike, data: str | os.PathLike | None = None) -> Evaluation:

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import DataLoaderShard
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
@@ -11,18 +13,32 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
+from transformers.trainer_utils import EvalLoopOutput
 
 from regard.data.record import Record
 from regard.data.split import Splits
 from regard.learners.batches import TokenBudgetBatches
+from regard.learners.class_weights import class_weights
 from regard.learners.evaluation import records_of, values_of
-from regard.learners.learner import BATCH, Learner
+from regard.learners.learner import BATCH, Learner, evaluating
 from regard.metrics.records import measures_of
 from regard.tasks.settings import TrainingSettings
+from regard.train import processes
+from regard.train.processes import CollateShare, SharedBatches
+from regard.train.r_drop import RDrop, twice
+from regard.train.selection import LOSS, VALID, Selection
 
-# How the trainer names a score of the validation rows.
-VALID = "eval_"
+# Draws of one process and seed are none of another's.
+_MANY_PROCESSES = 1_000_003
+_OPTIMISERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor", "sgd": "sgd"}
+_SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "constant": "constant_with_warmup",
+    "inverse_sqrt": "inverse_sqrt",
+}
 
 
 class LearnerTrainer(Trainer):
@@ -32,44 +48,99 @@ class LearnerTrainer(Trainer):
         batches: Draws the training batches.
         learner: Knows the task.
         valid: The validation rows.
+        selection: Knows when training ends, and with what.
     """
 
     batches: TokenBudgetBatches
     learner: Learner
     valid: list[Record]
+    selection: Selection
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> Any:
         """Return the training batches.
 
         Returns:
-            A loader that draws by `batches`, told its epoch by the trainer.
+            A loader that draws this process's rows of `batches`, told its epoch by the trainer.
         """
-        assert self.train_dataset is not None
-        loader: DataLoader = DataLoader(
-            self.train_dataset,  # type: ignore[arg-type]
-            batch_sampler=self.batches,
-            collate_fn=self.data_collator,
+        dataset: Any = self.train_dataset
+        collate: Any = self.data_collator
+        return DataLoaderShard(
+            dataset,
+            device=self.args.device,
+            batch_sampler=SharedBatches(self.batches),
+            collate_fn=CollateShare(collate, dataset[0]),
         )
-        return self.accelerator.prepare(loader)
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the loss of the validation rows, and the metrics of what the model answers.
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Return the validation batches.
 
         Args:
-            *args: As the trainer's own.
-            **kwargs: Likewise.
+            eval_dataset: Other rows; None: the validation rows.
+
+        Returns:
+            A loader of all of them, alike in every process.
+        """
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(dataset, self.args.eval_batch_size, collate_fn=self.data_collator)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return the loss of a training batch.
+
+        Args:
+            model: The model.
+            inputs: The batch.
+            return_outputs: As the trainer's own.
+            num_items_in_batch: What the loss is divided by.
+
+        Returns:
+            As the trainer's own.
+        """
+        if isinstance(self.compute_loss_func, RDrop):
+            inputs = twice(inputs)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def evaluation_loop(self, dataloader: DataLoader, *_: Any, **__: Any) -> EvalLoopOutput:
+        """Return the loss of the validation rows, and the metrics of what the model answers.
+
+        Processes share the work; all come to the same numbers.
+
+        Args:
+            dataloader: The validation batches.
 
         Returns:
             As the trainer's own, with metrics named `eval_NAME`.
         """
-        kwargs["prediction_loss_only"] = True
-        output = super().evaluation_loop(*args, **kwargs)
-        assert isinstance(self.model, PreTrainedModel)
-        answers = self.learner.answer(self.model, self.valid)
+        model: Any = self.model
+        with evaluating(model):
+            losses = processes.joined(
+                [self._loss_of(batch) for batch in processes.share(list(dataloader))]
+            )
+        answers = processes.joined(self.learner.answer(model, processes.share(self.valid)))
         records = records_of(self.learner, self.valid, answers)
         (measures,) = measures_of(self.learner.task.task, [records], self.learner.options)
-        found = {f"{VALID}{name}": value for name, value in values_of(measures).items()}
-        return output._replace(metrics={**(output.metrics or {}), **found})
+        found = {LOSS: sum(losses) / len(losses), **values_of(measures)}
+        metrics = {f"{VALID}{name}": value for name, value in found.items()}
+        return EvalLoopOutput(None, None, metrics, len(self.valid))  # type: ignore[arg-type]
+
+    def _loss_of(self, batch: dict[str, Tensor]) -> float:
+        inputs: dict[str, Any] = self._prepare_inputs(batch)
+        labels = inputs.pop("labels")
+        model: Any = self.model
+        return self.learner.loss(model(**inputs), labels).item()
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Take the weights of a checkpoint.
+
+        Args:
+            checkpoint: Its folder.
+        """
+        self._load_from_checkpoint(str(checkpoint))
 
 
 def build_trainer(
@@ -78,6 +149,7 @@ def build_trainer(
     splits: Splits[Record],
     checkpoints: Path,
     callbacks: list[TrainerCallback],
+    selection: Selection,
 ) -> LearnerTrainer:
     """Put a trainer together.
 
@@ -87,6 +159,7 @@ def build_trainer(
         splits: What to train on, and what to watch.
         checkpoints: Where checkpoints go.
         callbacks: Who else is told of each step.
+        selection: Knows when training ends, and with what.
 
     Returns:
         The trainer.
@@ -95,39 +168,56 @@ def build_trainer(
     examples, watched = learner.encode(splits.train), learner.encode(splits.valid)
     # Alike in length, so that little is padded when they are scored.
     watched.sort(key=lambda example: len(example["input_ids"]))
+    learner.class_weights = class_weights(settings.class_weights, learner.labels, examples)
+    loss = RDrop(learner.loss, settings.r_drop) if settings.r_drop else learner.loss
     trainer = LearnerTrainer(
         model=model,
-        args=_arguments(settings, checkpoints, watching=bool(watched)),
+        args=_arguments(settings, checkpoints, selection, watching=bool(watched)),
         data_collator=learner.collate,
         train_dataset=examples,  # type: ignore[arg-type]
         eval_dataset=watched or None,  # type: ignore[arg-type]
-        compute_loss_func=learner.loss,
-        callbacks=callbacks,
+        compute_loss_func=loss,
+        callbacks=[selection, *callbacks],
     )
-    trainer.learner, trainer.valid = learner, splits.valid
-    trainer.batches = TokenBudgetBatches(examples, settings.batch_tokens, settings.seed)
+    trainer.learner, trainer.valid, trainer.selection = learner, splits.valid, selection
+    order = settings.seed if settings.order_seed is None else settings.order_seed
+    trainer.batches = TokenBudgetBatches(examples, settings.batch_tokens, order)
     trainer.remove_callback(PrinterCallback)
+    if processes.rank():
+        set_seed(settings.seed * _MANY_PROCESSES + processes.rank())
     return trainer
 
 
 def _arguments(
-    settings: TrainingSettings, checkpoints: Path, *, watching: bool
+    settings: TrainingSettings, checkpoints: Path, selection: Selection, *, watching: bool
 ) -> TrainingArguments:
+    # On CPUs both must be asked for by name.
+    asks = settings.bfloat16 or processes.count() > 1
     eval_every = (settings.eval_every or None) if watching else None
     return TrainingArguments(
         output_dir=str(checkpoints),
-        max_steps=settings.steps,
+        max_steps=settings.steps or -1,
+        num_train_epochs=settings.epochs or 1,
+        gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.lr,
-        lr_scheduler_type="linear",
+        lr_scheduler_type=_SCHEDULES[settings.schedule],
         warmup_steps=settings.warmup,
-        optim="adamw_torch_fused",
-        adam_beta2=0.98,
-        weight_decay=0.01,
+        optim=_OPTIMISERS[settings.optimiser],
+        optim_args=f"momentum={settings.momentum}" if settings.optimiser == "sgd" else None,
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.bfloat16,
+        use_cpu=asks and not torch.cuda.is_available(),
         seed=settings.seed,
-        logging_steps=min(25, settings.steps),
+        logging_steps=min(25, settings.steps or 25),
         save_strategy="steps",
         save_steps=settings.save_every,
-        save_total_limit=2,
+        # The best one stays beside the last two.
+        save_total_limit=3 if settings.keep == "best" else 2,
+        metric_for_best_model=settings.watch if settings.keep == "best" else None,
+        greater_is_better=selection.rising if settings.keep == "best" else None,
         eval_strategy="steps" if eval_every else "no",
         eval_steps=eval_every,
         per_device_eval_batch_size=BATCH,
