@@ -104,6 +104,6 @@ def test_unknown_class_to_count_is_refused():
 def test_missing_package_is_named_with_its_remedy():
     with pytest.raises(
         UnsupportedError,
-        match=r"^this metric needs the package nowhere; install it with: pip install 'regard\[tas",
+        match=r"^this needs the package nowhere; install it with: pip install 'regard\[tas",
     ):
         need.need("nowhere.to.be.found")

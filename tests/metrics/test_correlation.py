@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from regard.errors import DataError
-from regard.metrics import bootstrap, compare, pearson, spearman
+from regard.metrics import bootstrap, compare, pearson, spearman, squared_error
 
 
 def numbers(seed, count=40):
@@ -52,3 +52,19 @@ def test_better_likeness_is_told_from_worse():
 def test_unusable_numbers_are_refused(metric, found, right, message):
     with pytest.raises(DataError, match=message):
         metric(found, right)
+
+
+def test_predictions_without_spread_may_count_as_no_likeness():
+    found = spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], constant=0.0)
+    assert found.score().value == 0.0
+    assert pearson([1.0, 2.0], [1.0, 2.0], constant=0.0).score().value == pytest.approx(1)
+    with pytest.raises(DataError, match=r"^all references are 3; a correlation needs two"):
+        pearson([1.0, 2.0], [3.0, 3.0], constant=0.0)
+
+
+def test_squared_error_is_the_mean_and_lower_is_better():
+    found = squared_error([1.0, 2.0, 4.0], [1.0, 4.0, 3.0])
+    assert found.score().value == pytest.approx(5 / 3)
+    assert not found.higher_is_better
+    with pytest.raises(DataError, match="there are 1 predictions and 2 references"):
+        squared_error([1.0], [1.0, 2.0])

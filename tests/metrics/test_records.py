@@ -6,7 +6,7 @@ import pytest
 
 from regard.errors import DataError
 from regard.metrics import measures_of
-from regard.metrics.records import TASKS, fingerprint
+from regard.metrics.records import TASKS, as_line, fingerprint
 
 
 def records(references, predictions):
@@ -27,7 +27,7 @@ CASES = {
         ["a b", ["c", "d"]], ["b", "d"], {"stemmer": True},
         ["ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum"],
     ),
-    "pairs": ([1.0, 2.0], [3.0, 1.0], {}, ["Pearson", "Spearman"]),
+    "pairs": ([1.0, 2.0], [3.0, 1.0], {}, ["Pearson", "Spearman", "mean squared error"]),
     "retrieval": ([[0], [1]], [[1], [3, 4]], {"k": [2]}, ["MRR", "recall@2"]),
     "language_modelling": (
         BYTES, [{"loss": 2.0, "tokens": 1}, {"loss": 3.0, "tokens": 2}], {},
@@ -97,3 +97,32 @@ def test_fingerprint_is_of_what_is_asked_alone():
 def test_what_is_no_record_of_a_known_task_is_refused(task, found, options, message):
     with pytest.raises(DataError, match="^" + re.escape(message)):
         measures_of(task, [found], options)
+
+
+def test_pairs_with_labels_are_classified():
+    found = records(["x", "y"], ["x", "x"])
+    for options in ({}, {"labels": ["x", "y"]}):
+        (measures,) = measures_of("pairs", [found], options)
+        assert [one.name for one in measures] == ["accuracy", "macro F1"]
+
+
+def test_scores_that_are_all_equal_are_measured_by_their_error():
+    (measures,) = measures_of("pairs", [records([2.0, 2.0], [1.0, 3.0])])
+    assert [(one.name, one.score().value) for one in measures] == [("mean squared error", 1.0)]
+    (measures,) = measures_of("pairs", [records([1.0, 2.0], [2.0, 2.0])])
+    assert [one.score().value for one in measures] == [0.0, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("a  b\nc", "a b c"),
+        (["a", "b"], "a b"),
+        ([], "–"),
+        ([3, 1], "3 1"),
+        ({"loss": 2.123456, "tokens": 3}, "loss 2.123, tokens 3"),
+        ("abcd efgh ij", "abcd efgh…"),
+    ],
+)
+def test_part_of_a_record_is_one_line(part, line):
+    assert as_line(part, 10 if isinstance(part, str) else None) == line

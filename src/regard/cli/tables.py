@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SHOWN = 5
+from regard.metrics.records import as_line
+
+# Rows, and characters of a part of one.
+SHOWN, WIDEST = 5, 400
 
 
 def score_table(metrics: Mapping[str, Any]) -> str:
@@ -42,7 +45,5 @@ def sample_table(records: Sequence[Mapping[str, Any]]) -> str:
     for record in records[:SHOWN]:
         lines.append("")
         for key, name in shown.items():
-            value = record[key]
-            text = " ".join(value) if isinstance(value, list) else str(value)
-            lines.append(f"  {name:<9}  {text}")
+            lines.append(f"  {name:<9}  {as_line(record[key], WIDEST)}".rstrip())
     return "\n".join(lines)

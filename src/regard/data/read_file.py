@@ -11,7 +11,11 @@ from regard.errors import DataError
 
 
 def read_file(
-    path: str | os.PathLike, kind: DataKind, layout: Layout, steps: Sequence[str] = ()
+    path: str | os.PathLike,
+    kind: DataKind,
+    layout: Layout,
+    steps: Sequence[str] = (),
+    no_answer: bool = False,
 ) -> list[Record]:
     """Read all records of a file.
 
@@ -20,6 +24,7 @@ def read_file(
         kind: What its rows hold.
         layout: Columns by field, as far as they have other names, and how the file is written.
         steps: How texts are normalised.
+        no_answer: Whether a question may have no answer.
 
     Returns:
         The records in the order of the file.
@@ -31,7 +36,7 @@ def read_file(
     for row in read_records(str(path), kind, layout, steps):
         if isinstance(row, BadRow):
             raise DataError(f"{path}, line {row.line}: {row.problem}")
-        for remark in check_record(row, kind):
+        for remark in check_record(row, kind, no_answer=no_answer):
             if remark.check == "empty":
                 raise DataError(f"{row.place}: {remark.message}")
         records.append(row)

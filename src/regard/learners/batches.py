@@ -4,12 +4,13 @@ Leaves to others: what an example holds (each learner), the training loop (`trai
 the sampler its epoch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 # What cross-entropy leaves out of the loss.
 IGNORED = -100
@@ -87,6 +88,32 @@ class TokenBudgetBatches(Sampler[list[int]]):
             yield order[start:stop]
 
 
+class EpochExamples(Dataset[Example]):
+    """Examples with the noise of the epoch at hand, the same again for the same epoch."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        batches: TokenBudgetBatches,
+        vary: Callable[[Example, str], Example],
+    ) -> None:
+        """Remember where the noise comes from.
+
+        Args:
+            examples: As encoded.
+            batches: Knows the seed and the epoch.
+            vary: Returns an example with the noise of a seed.
+        """
+        self.examples, self.batches, self.vary = examples, batches, vary
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, place: int) -> Example:
+        seed = f"{self.batches.seed} {self.batches.epoch} {place}"
+        return self.vary(self.examples[place], seed)
+
+
 def _bounds(lengths: list[int], budget: int) -> list[tuple[int, int]]:
     """Cut ascending lengths into runs of at most `budget` tokens, padded."""
     bounds, start = [], 0
@@ -100,15 +127,21 @@ def _bounds(lengths: list[int], budget: int) -> list[tuple[int, int]]:
 class Collate:
     """Makes tensors of examples: lists are padded, numbers are stacked."""
 
-    def __init__(self, fillers: Mapping[str, int], start: int | None = None) -> None:
+    def __init__(
+        self,
+        fillers: Mapping[str, int],
+        start: int | None = None,
+        masks: Mapping[str, str] = MappingProxyType({"input_ids": "attention_mask"}),
+    ) -> None:
         """Remember what to pad with.
 
         Args:
             fillers: By the name of a list; a list it does not name is padded with `IGNORED`.
             start: The token that starts a decoder, which then gets `decoder_input_ids`: the labels
                 one step late. None: there is no decoder.
+            masks: The name of the mask of each list that has one.
         """
-        self.fillers, self.start = dict(fillers), start
+        self.fillers, self.start, self.masks = dict(fillers), start, dict(masks)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Return one batch.
@@ -117,18 +150,19 @@ class Collate:
             examples: B examples with the same names.
 
         Returns:
-            For each name a tensor (B, longest) of lists, (B,) of numbers; `attention_mask` (B, M),
-            1 where `input_ids` has a token and 0 where it is padded; with `start` also
+            For each name a tensor (B, longest) of lists, (B,) of numbers; masks of the same
+            shape, 1 where there is a token and 0 where there is padding; with `start` also
             `decoder_input_ids`, shaped as `labels`.
         """
         batch = {
             name: self._stacked(name, [example[name] for example in examples])
             for name in examples[0]
         }
-        if "input_ids" in batch:
-            lengths = torch.tensor([len(example["input_ids"]) for example in examples])
-            places = torch.arange(batch["input_ids"].shape[1])
-            batch["attention_mask"] = (places < lengths[:, None]).long()
+        for name, mask in self.masks.items():
+            if name in batch:
+                lengths = torch.tensor([len(example[name]) for example in examples])
+                places = torch.arange(batch[name].shape[1])
+                batch[mask] = (places < lengths[:, None]).long()
         if self.start is not None and "labels" in batch:
             labels = batch["labels"]
             first = labels.new_full((len(examples), 1), self.start)

@@ -5,7 +5,7 @@ answers are worth (`metrics`), the training loop and the run folder (`train`).
 """
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from regard.data.record import Record
 from regard.errors import DataError
 from regard.learners.batches import IGNORED, Collate, Example, alike
+from regard.learners.tokenizer import train_tokenizer
 from regard.metrics import records
 from regard.tasks.kinds import Task
 
@@ -64,6 +65,22 @@ class Learner(abc.ABC):
             Its texts.
         """
 
+    @classmethod
+    def make_tokenizer(cls, task: Task, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+        """Learn the subwords of a new model.
+
+        Args:
+            task: The task.
+            texts: Those of the training records.
+
+        Returns:
+            Subwords, as many as the task says at most.
+
+        Raises:
+            TaskError: If the task says too few.
+        """
+        return train_tokenizer(texts, task.tokenizer.size)
+
     @abc.abstractmethod
     def build(self) -> PreTrainedModel:
         """Return the model that is to be trained; torch's seed decides what is new in it."""
@@ -77,11 +94,23 @@ class Learner(abc.ABC):
             learning: With what is to be learned, under `labels`; otherwise with what `read` needs.
 
         Returns:
-            One example a record.
+            One example a record; where texts are cut into pieces, as many as there are.
 
         Raises:
             DataError: If a record is longer than the model reads.
         """
+
+    def vary(self, example: Example, seed: str) -> Example:
+        """Return an example as one epoch sees it; without noise of its own, as it is.
+
+        Args:
+            example: One that `encode` returned with what is to be learned.
+            seed: Of the noise; another one for each example and epoch.
+
+        Returns:
+            An example of the same length.
+        """
+        return example
 
     @abc.abstractmethod
     def read(self, model: Any, batch: dict[str, Tensor]) -> list[Any]:
@@ -128,6 +157,11 @@ class Learner(abc.ABC):
     def limit(self) -> int:
         """The most tokens the model reads."""
         return self.task.model.positions
+
+    @property
+    def batch(self) -> int:
+        """How many examples are answered at once."""
+        return BATCH
 
     @property
     def pad(self) -> int:
@@ -177,10 +211,21 @@ class Learner(abc.ABC):
         Raises:
             DataError: If a record is longer than the model reads.
         """
-        examples = self.encode(rows, learning=False)
+        return self.read_all(model, self.encode(rows, learning=False))
+
+    def read_all(self, model: PreTrainedModel, examples: Sequence[Example]) -> list[Any]:
+        """Return what a model answers to examples.
+
+        Args:
+            model: The model; it is left in the mode, training or not, it was in.
+            examples: Any number, without labels for the model.
+
+        Returns:
+            What `read` says of each, in their order.
+        """
         found: list[Any] = [None] * len(examples)
         with evaluating(model):
-            for places in alike(examples, BATCH):
+            for places in alike(examples, self.batch):
                 batch = self.collate([examples[place] for place in places])
                 on_device = {name: value.to(model.device) for name, value in batch.items()}
                 for place, one in zip(places, self.read(model, on_device), strict=True):

@@ -1,92 +1,130 @@
-"""Texts into texts: translation, by an encoder and a decoder."""
+"""Texts into texts, by an encoder and a decoder: translation and summarisation.
 
+Leaves to others: what surrounds generation, such as caches and beams (transformers).
+"""
+
+import abc
+import re
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
-from transformers import MarianConfig, MarianMTModel, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel, PreTrainedModel
 
 from regard.data.record import Record
 from regard.learners.batches import Collate, Example
 from regard.learners.learner import Learner
+from regard.learners.pretrained import load_whole
 from regard.learners.tokenizer import END, PAD
+from regard.tasks.kinds import SummarisationTask
+from regard.tasks.model_settings import WritingSettings
+
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
 
 
-def most_tokens(source: int, limit: int) -> int:
-    """Return how many tokens a translation may have.
+class SequenceLearner(Learner):
+    """Texts into texts.
 
-    Args:
-        source: Tokens of its source.
-        limit: The most tokens the model reads.
-
-    Returns:
-        Enough for any fair translation; one that has not ended by then never will.
+    Attributes:
+        fields: The field that is read, and the one that is written.
+        start: The token that starts the decoder; padding, unless `build` read a model that starts
+            otherwise.
     """
-    return min(2 * source + 8, limit - 1)
 
-
-class TranslationLearner(Learner):
-    """Texts into texts of another language."""
-
-    baseline_name: ClassVar[str] = "copying the source"
+    fields: ClassVar[tuple[str, str]]
+    start: int | None = None
 
     @staticmethod
-    def texts_of(record: Record) -> Iterator[str]:
-        """Yield both texts: the languages share one vocabulary."""
-        yield record.values["source"]
-        yield record.values["target"]
+    @abc.abstractmethod
+    def fair_length(source: int) -> int:
+        """Return how many tokens are enough for any fair answer.
+
+        Args:
+            source: Tokens of what is read.
+
+        Returns:
+            An answer that has not ended by then never will.
+        """
+
+    @property
+    def shape(self) -> WritingSettings:
+        """What the task says of the model."""
+        assert isinstance(self.task.model, WritingSettings)
+        return self.task.model
 
     def build(self) -> PreTrainedModel:
-        """Return an untrained Marian model."""
-        return MarianMTModel(self._config())
+        """Return an untrained Marian model, or the pretrained one."""
+        if self.shape.pretrained is None:
+            return MarianMTModel(self._config())
+        model = load_whole(self.shape, AutoModelForSeq2SeqLM)
+        self.start = model.config.decoder_start_token_id
+        return model
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
-        """Return `input_ids` of the sources, and `labels` of the targets."""
-        named = {"input_ids": "source", **({"labels": "target"} if learning else {})}
-        columns: dict[str, Any] = {
-            name: self.tokenizer([row.values[field] for row in rows])["input_ids"] if rows else []
-            for name, field in named.items()
-        }
-        for ids in columns.values():
-            for row, one in zip(rows, ids, strict=True):
-                self.check_length(one, row)
-        return [dict(zip(columns, ids, strict=True)) for ids in zip(*columns.values(), strict=True)]
+        """Return `input_ids` of what is read, and `labels` of what is written."""
+        if not rows:
+            return []
+        read, written = self.fields
+        texts = [self.shape.prefix + row.values[read] for row in rows]
+        examples: list[Example] = [{"input_ids": ids} for ids in self._read_ids(texts)]
+        if learning:
+            right = [row.values[written] for row in rows]
+            labels: Any = self.tokenizer(text_target=right)["input_ids"]
+            for example, ids in zip(examples, labels, strict=True):
+                example["labels"] = ids
+        for example, row in zip(examples, rows, strict=True):
+            for ids in example.values():
+                self.check_length(ids, row)
+        return examples
+
+    def _read_ids(self, texts: list[str]) -> Any:
+        return self.tokenizer(texts)["input_ids"]
 
     @property
     def collate(self) -> Collate:
-        """Batches with the decoder's inputs; padding also starts the decoder, as Marian does."""
-        return Collate({"input_ids": self.pad}, start=self.pad)
+        """Batches with the decoder's inputs."""
+        return Collate(
+            {"input_ids": self.pad}, start=self.pad if self.start is None else self.start
+        )
 
     def read(self, model: Any, batch: dict[str, Tensor]) -> list[str]:
-        """Write translations, each by its most likely next token, with the model's cache."""
+        """Write answers, by as many beams as the task says, with the model's cache."""
         longest = batch["input_ids"].shape[1]
         rows = model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             # The decoder's start counts as well.
-            max_length=1 + most_tokens(longest, self.limit),
-            num_beams=1,
+            max_length=1 + self.most_tokens(longest),
+            num_beams=self.shape.beams,
             do_sample=False,
         )
         lengths = batch["attention_mask"].sum(1).tolist()
         # A text's own bound, whatever longer neighbours were allowed to write.
         own = [
-            row[: 1 + most_tokens(length, self.limit)]
-            for row, length in zip(rows, lengths, strict=True)
+            row[: 1 + self.most_tokens(length)] for row, length in zip(rows, lengths, strict=True)
         ]
         return [str(self.tokenizer.decode(row, skip_special_tokens=True)) for row in own]
 
-    def record(self, row: Record, answer: str) -> dict[str, Any]:
-        """Keep the source, the target and the translation."""
-        values = row.values
-        return {"input": values["source"], "reference": values["target"], "prediction": answer}
+    def most_tokens(self, source: int) -> int:
+        """Return how many tokens an answer may have.
 
-    def baseline(self, train: Sequence[Record], rows: Sequence[Record]) -> list[str]:
-        """Copy each source."""
-        return [row.values["source"] for row in rows]
+        Args:
+            source: Tokens of what is read.
+
+        Returns:
+            What the task says, or what is fair; never more than the model reads.
+        """
+        longest = self.shape.longest
+        return min(self.fair_length(source) if longest is None else longest, self.limit - 1)
+
+    def record(self, row: Record, answer: str) -> dict[str, Any]:
+        """Keep what is read, what is right and the answer."""
+        read, written = (row.values[name] for name in self.fields)
+        return {"input": read, "reference": written, "prediction": answer}
 
     def _config(self) -> MarianConfig:
-        shape, known = self.task.model, self.tokenizer.get_vocab()
+        shape, known = self.shape, self.tokenizer.get_vocab()
         return MarianConfig(
             vocab_size=len(self.tokenizer),
             d_model=shape.width,
@@ -109,3 +147,71 @@ class TranslationLearner(Learner):
             decoder_start_token_id=known[PAD],
             forced_eos_token_id=None,
         )
+
+
+class TranslationLearner(SequenceLearner):
+    """Texts into texts of another language."""
+
+    fields: ClassVar[tuple[str, str]] = ("source", "target")
+    baseline_name: ClassVar[str] = "copying the source"
+
+    @staticmethod
+    def texts_of(record: Record) -> Iterator[str]:
+        """Yield both texts: the languages share one vocabulary."""
+        yield record.values["source"]
+        yield record.values["target"]
+
+    @staticmethod
+    def fair_length(source: int) -> int:
+        """Return twice as many tokens and some."""
+        return 2 * source + 8
+
+    def baseline(self, train: Sequence[Record], rows: Sequence[Record]) -> list[str]:
+        """Copy each source."""
+        return [row.values["source"] for row in rows]
+
+
+class SummarisationLearner(SequenceLearner):
+    """Long texts into short ones."""
+
+    fields: ClassVar[tuple[str, str]] = ("text", "summary")
+    baseline_name: ClassVar[str] = "the first sentences"
+
+    @staticmethod
+    def texts_of(record: Record) -> Iterator[str]:
+        """Yield the text and its summary."""
+        yield record.values["text"]
+        yield record.values["summary"]
+
+    @staticmethod
+    def fair_length(source: int) -> int:
+        """Return half as many tokens and some."""
+        return source // 2 + 32
+
+    def _read_ids(self, texts: list[str]) -> Any:
+        """Cut texts to what the model reads: what matters most tends to come first."""
+        return self.tokenizer(texts, truncation=True, max_length=self.limit)["input_ids"]
+
+    def baseline(self, train: Sequence[Record], rows: Sequence[Record]) -> list[str]:
+        """Give the first sentences, as many as training summaries have (lead-n)."""
+        counts = [len(sentences(row.values["summary"])) for row in train]
+        count = round(statistics.median(counts)) if counts else 1
+        return [" ".join(sentences(row.values["text"])[:count]) for row in rows]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Whether ROUGE compares stems."""
+        assert isinstance(self.task, SummarisationTask)
+        return self.task.metrics.model_dump()
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text, by the marks that end them.
+
+    Args:
+        text: A text.
+
+    Returns:
+        Sentences in order, none of them empty.
+    """
+    return [one for one in _SENTENCE_END.split(text.strip()) if one]

@@ -73,18 +73,24 @@ class TextModel(PreTrainedModel):
         self.post_init()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **_: Any,
     ) -> TokenClassifierOutput:
         """Return the outputs of texts, or of their tokens.
 
         Args:
             input_ids: (B, N), whole numbers.
             attention_mask: (B, N), 0 where there is padding.
+            token_type_ids: (B, N), which of two texts a token is of; None: there is one.
 
         Returns:
             `logits`, (B, C) with pooling, (B, N, C) without.
         """
-        seen = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        seen = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         rows = seen.last_hidden_state
         if self.config.pooling is not None:
             there = torch.ones_like(input_ids) if attention_mask is None else attention_mask

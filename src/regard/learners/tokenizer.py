@@ -15,9 +15,9 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from regard.errors import FileError
+from regard.errors import FileError, TaskError
 
-PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+PAD, END, UNKNOWN, MASK = "<pad>", "</s>", "<unk>", "<mask>"
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
@@ -46,6 +46,77 @@ def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
         pad_token=PAD,
         eos_token=END,
         unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def train_word_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Learn subwords that end where words and punctuation do, for models that read two texts.
+
+    Args:
+        texts: Those of the training records.
+        size: How many subwords at most.
+
+    Returns:
+        A tokenizer that ends each of two texts with `END` and says which one a token is of.
+    """
+    subwords = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    subwords.normalizer = normalizers.NFC()
+    # Words and marks are cut first, so that no subword holds parts of both.
+    subwords.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace()]
+    )
+    subwords.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[PAD, END, UNKNOWN], show_progress=False
+    )
+    subwords.train_from_iterator(texts, trainer)
+    subwords.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}",
+        pair=f"$A {END} $B:1 {END}:1",
+        special_tokens=[(END, subwords.token_to_id(END))],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=subwords,
+        pad_token=PAD,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def train_byte_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Learn subwords of bytes, of which any text consists, so that no letter is unknown.
+
+    Args:
+        texts: Those of the training records.
+        size: How many subwords at most, the 256 bytes and three marks among them.
+
+    Returns:
+        A tokenizer with an end and a mask, which puts neither into a text by itself.
+
+    Raises:
+        TaskError: If there is no room for the bytes.
+    """
+    marks, alphabet = [PAD, END, MASK], pre_tokenizers.ByteLevel.alphabet()
+    if size < len(marks) + len(alphabet):
+        raise TaskError(
+            f"tokenizer.size is {size}; the bytes of texts and three marks need "
+            f"{len(marks) + len(alphabet)} or more"
+        )
+    subwords = Tokenizer(models.BPE())
+    subwords.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    subwords.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=marks, initial_alphabet=alphabet, show_progress=False
+    )
+    subwords.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=subwords,
+        pad_token=PAD,
+        eos_token=END,
+        mask_token=MASK,
         clean_up_tokenization_spaces=False,
     )
 

@@ -9,7 +9,7 @@ from regard.metrics.classification import (
     macro_f1,
     micro_f1,
 )
-from regard.metrics.correlation import pearson, spearman
+from regard.metrics.correlation import pearson, spearman, squared_error
 from regard.metrics.likelihood import bits_per_byte, perplexity
 from regard.metrics.measure import Measure, Statistic, Tally
 from regard.metrics.records import measures_of
@@ -27,6 +27,6 @@ __all__ = [
     "Tally", "Verdict", "accuracy", "answer_f1", "bits_per_byte", "bleu", "bootstrap", "chrf",
     "class_report", "compare", "correct", "exact_match", "holm", "macro_f1", "measures_of",
     "micro_f1", "normalise_answer", "pearson", "perplexity", "ranks_of", "read_spans",
-    "recall_at", "reciprocal_rank", "rouge", "span_f1", "span_report", "spearman", "tag_accuracy",
-    "tag_report",
+    "recall_at", "reciprocal_rank", "rouge", "span_f1", "span_report", "spearman", "squared_error",
+    "tag_accuracy", "tag_report",
 ]  # fmt: skip

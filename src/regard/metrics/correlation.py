@@ -7,7 +7,7 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.metrics.check import as_numbers, check_paired
-from regard.metrics.measure import Measure
+from regard.metrics.measure import Measure, Tally, mean_of
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,12 @@ class Correlation(Measure):
     Attributes:
         pairs: float64 (2, N): predictions and references.
         ranked: Whether ranks are compared instead of values.
+        constant: The value of predictions or references that are all equal.
     """
 
     pairs: np.ndarray
     ranked: bool
+    constant: float = float("nan")
 
     def __len__(self) -> int:
         return self.pairs.shape[1]
@@ -32,7 +34,7 @@ class Correlation(Measure):
             weights: (R, N), whole numbers from 0.
 
         Returns:
-            float64 (R,); NaN where all predictions or all references are equal.
+            float64 (R,); `constant` where all predictions or all references are equal.
         """
         weights = np.asarray(weights, np.float64)
         first, second = (self._values(one, weights) for one in self.pairs)
@@ -45,7 +47,7 @@ class Correlation(Measure):
         least = [1e-24 * (weights * one * one).sum(1) for one in self.pairs]
         defined = (spread[0] > least[0]) & (spread[1] > least[1])
         below = np.sqrt(np.where(defined, spread[0] * spread[1], 1.0))
-        return np.where(defined, (weights * first * second).sum(1) / below, np.nan)
+        return np.where(defined, (weights * first * second).sum(1) / below, self.constant)
 
     def _values(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return _ranks(values, weights) if self.ranked else values[None]
@@ -72,12 +74,13 @@ def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (before + (group + 1) / 2)[:, places]
 
 
-def pearson(predictions: Any, references: Any) -> Correlation:
+def pearson(predictions: Any, references: Any, constant: float | None = None) -> Correlation:
     """Return Pearson's correlation.
 
     Args:
         predictions: (N,) numbers.
         references: (N,) numbers.
+        constant: The correlation of predictions that are all equal; None: they are an error.
 
     Returns:
         The metric, from −1 to 1.
@@ -85,32 +88,56 @@ def pearson(predictions: Any, references: Any) -> Correlation:
     Raises:
         DataError: If the lists do not fit each other, or either is constant.
     """
-    return _correlation("Pearson", predictions, references, ranked=False)
+    return _correlation("Pearson", predictions, references, False, constant)
 
 
-def spearman(predictions: Any, references: Any) -> Correlation:
+def spearman(predictions: Any, references: Any, constant: float | None = None) -> Correlation:
     """Return Spearman's correlation: Pearson's, of ranks; equal numbers share their mean rank.
+
+    Args:
+        predictions: (N,) numbers.
+        references: (N,) numbers.
+        constant: The correlation of predictions that are all equal; None: they are an error.
+
+    Returns:
+        The metric, from −1 to 1.
+
+    Raises:
+        DataError: If the lists do not fit each other, or either is constant.
+    """
+    return _correlation("Spearman", predictions, references, True, constant)
+
+
+def squared_error(predictions: Any, references: Any) -> Tally:
+    """Return the mean squared error.
 
     Args:
         predictions: (N,) numbers.
         references: (N,) numbers.
 
     Returns:
-        The metric, from −1 to 1.
+        The metric, from 0; lower is better.
 
     Raises:
-        DataError: If the lists do not fit each other, or either is constant.
+        DataError: If the lists do not fit each other.
     """
-    return _correlation("Spearman", predictions, references, ranked=True)
+    found, right = as_numbers(predictions, "prediction"), as_numbers(references, "reference")
+    check_paired(found, right)
+    return replace(mean_of("mean squared error", (found - right) ** 2), larger_wins=False)
 
 
-def _correlation(name: str, predictions: Any, references: Any, ranked: bool) -> Correlation:
+def _correlation(
+    name: str, predictions: Any, references: Any, ranked: bool, constant: float | None
+) -> Correlation:
     sides = {
         "prediction": as_numbers(predictions, "prediction"),
         "reference": as_numbers(references, "reference"),
     }
     check_paired(sides["prediction"], sides["reference"])
     for noun, values in sides.items():
+        if noun == "prediction" and constant is not None:
+            continue
         if (values == values[0]).all():
             raise DataError(f"all {noun}s are {values[0]:g}; a correlation needs two that differ")
-    return Correlation(name, np.stack(list(sides.values())), ranked)
+    value = float("nan") if constant is None else constant
+    return Correlation(name, np.stack(list(sides.values())), ranked, value)

@@ -6,7 +6,7 @@ A record holds `input`, `reference` (what is right) and `prediction` (what the m
     classification               labels
     tagging                      lists of tags
     question_answering           a list of right answers; an answer
-    pairs                        numbers
+    pairs                        labels, or numbers
     retrieval                    anything; the ranks of the relevant candidates, from 1
     language_modelling           {"bytes": …}; {"loss": summed, in nats, "tokens": …}
 
@@ -21,7 +21,7 @@ from typing import Any
 from regard.errors import DataError, nearest
 from regard.metrics.answers import answer_f1, exact_match
 from regard.metrics.classification import accuracy, labels_in, macro_f1
-from regard.metrics.correlation import pearson, spearman
+from regard.metrics.correlation import pearson, spearman, squared_error
 from regard.metrics.likelihood import bits_per_byte, perplexity
 from regard.metrics.measure import Measure
 from regard.metrics.retrieval import rank_tally
@@ -32,7 +32,7 @@ from regard.metrics.translation import bleu, chrf
 
 KEYS = ("input", "reference", "prediction")
 # Of all metrics of a run; `Measure.higher_is_better` says the same of one at hand.
-LOWER_IS_BETTER = ("perplexity", "bits per byte")
+LOWER_IS_BETTER = ("perplexity", "bits per byte", "mean squared error")
 Record = Mapping[str, Any]
 Options = Mapping[str, Any]
 # The predictions of each run, and the references they share.
@@ -48,8 +48,8 @@ def measures_of(
     Args:
         task: Its kind, e.g. "classification".
         runs: The records of each run, in the same order.
-        options: `labels` of classification, `scheme` of tagging, `stemmer` of summarisation, `k` (a
-            list) of retrieval; what is left out has its default.
+        options: `labels` of classification and pairs, `scheme` of tagging, `stemmer` of
+            summarisation, `k` (a list) of retrieval; what is left out has its default.
 
     Returns:
         For each run its metrics, so made that those of one name can be compared.
@@ -106,6 +106,26 @@ def fingerprint(records: Sequence[Record]) -> str:
     return asked.hexdigest()
 
 
+def as_line(part: Any, most: int | None = None) -> str:
+    """Return a part of a record for a person to read.
+
+    Args:
+        part: Its input, reference or prediction.
+        most: Characters, of which the last says that there were more; None: all.
+
+    Returns:
+        One line.
+    """
+    if isinstance(part, Mapping):
+        text = ", ".join(f"{key} {as_line(value)}" for key, value in part.items())
+    elif isinstance(part, list | tuple):
+        text = " ".join(map(as_line, part)) or "–"
+    else:
+        text = f"{part:.4g}" if isinstance(part, float) else str(part)
+    line = " ".join(text.split())
+    return line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
 def _translation(runs: _Runs, references: list[str]) -> _Measured:
     return [[bleu(found, references), chrf(found, references)] for found in runs]
 
@@ -140,8 +160,15 @@ def _summaries(runs: _Runs, references: list[Any], stemmer: bool = False) -> _Me
     return [list(rouge(found, references, stemmer).values()) for found in runs]
 
 
-def _pairs(runs: _Runs, references: list[float]) -> _Measured:
-    return [[pearson(found, references), spearman(found, references)] for found in runs]
+def _pairs(runs: _Runs, references: list[Any], labels: Sequence[str] | None = None) -> _Measured:
+    if labels or all(isinstance(one, str) for one in references):
+        return _classification(runs, references, labels)
+    # Of equal references nothing can be told apart.
+    kinds = (pearson, spearman) if len(set(references)) > 1 else ()
+    return [
+        [*(one(found, references, constant=0.0) for one in kinds), squared_error(found, references)]
+        for found in runs
+    ]
 
 
 def _retrieval(runs: _Runs, references: list[Any], k: Sequence[int] = (1, 5, 10)) -> _Measured:
@@ -177,7 +204,7 @@ _TASKS: dict[str, tuple[Callable[..., _Measured], tuple[str, ...]]] = {
     "tagging": (_tagging, ("scheme",)),
     "question_answering": (_answers, ()),
     "summarisation": (_summaries, ("stemmer",)),
-    "pairs": (_pairs, ()),
+    "pairs": (_pairs, ("labels",)),
     "retrieval": (_retrieval, ("k",)),
     "language_modelling": (_modelling, ()),
 }

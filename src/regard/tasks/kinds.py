@@ -23,6 +23,14 @@ from regard.tasks.data_settings import (
     TaggingData,
     TranslationData,
 )
+from regard.tasks.model_settings import (
+    AnswerSettings,
+    LanguageModelSettings,
+    RetrievalMetrics,
+    RetrievalSettings,
+    SummaryMetrics,
+    WritingSettings,
+)
 from regard.tasks.search_settings import SearchSettings
 from regard.tasks.settings import (
     ModelSettings,
@@ -79,6 +87,7 @@ class TranslationTask(Task):
 
     task: Literal["translation"]
     data: TranslationData
+    model: WritingSettings = WritingSettings()
 
 
 class ClassificationTask(Task):
@@ -100,13 +109,20 @@ class QuestionAnsweringTask(Task):
 
     task: Literal["question_answering"]
     data: AnswerData
+    model: AnswerSettings = AnswerSettings()
 
 
 class SummarisationTask(Task):
-    """Long texts into short ones."""
+    """Long texts into short ones.
+
+    Attributes:
+        metrics: How summaries are scored.
+    """
 
     task: Literal["summarisation"]
     data: SummarisationData
+    model: WritingSettings = WritingSettings()
+    metrics: SummaryMetrics = SummaryMetrics()
 
 
 class LanguageModellingTask(Task):
@@ -114,6 +130,7 @@ class LanguageModellingTask(Task):
 
     task: Literal["language_modelling"]
     data: LanguageData
+    model: LanguageModelSettings = LanguageModelSettings()
 
 
 class PairsTask(Task):
@@ -124,10 +141,16 @@ class PairsTask(Task):
 
 
 class RetrievalTask(Task):
-    """The passages that answer a query."""
+    """The passages that answer a query.
+
+    Attributes:
+        metrics: How rankings are scored.
+    """
 
     task: Literal["retrieval"]
     data: RetrievalData
+    model: RetrievalSettings = RetrievalSettings()
+    metrics: RetrievalMetrics = RetrievalMetrics()
 
 
 AnyTask = Annotated[

@@ -11,6 +11,8 @@ from regard.errors import DataError
 from regard.tasks.data_settings import DataSettings, SplitSettings, TranslationData
 from regard.tasks.kinds import Task
 
+# Kinds whose texts are read in pieces, so that none is too long.
+_CUT = ("language_modelling", "question_answering")
 _DUPLICATES = {"refuse": "refuse", "first": "leave_out", "keep": "warn"}
 
 
@@ -26,8 +28,7 @@ def plan_task_data(task: Task) -> Plan:
     Raises:
         DataError: If a saved dataset has no training split.
     """
-    # Running text is cut into pieces of any length.
-    positions = None if task.task == "language_modelling" else task.model.positions
+    positions = None if task.task in _CUT else task.model.positions
     return plan_data(task.data, positions)
 
 

@@ -94,5 +94,4 @@ def load_model(
         FileError: If something is missing.
     """
     with quiet():
-        model = hf.from_pretrained(folder, kind)
-    return model, read_tokenizer(folder)
+        return hf.from_pretrained(folder, kind), read_tokenizer(folder)

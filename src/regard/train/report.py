@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regard import hf
+from regard.metrics.records import as_line
 from regard.modes import Mode, load_mode
 from regard.train.examples import read_records
 from regard.train.folder import RunFolder, read_lines
@@ -30,6 +31,8 @@ ROLE_NAMES = {
     "cross": "cross-attention",
 }
 SAMPLES, ALIGNMENTS = 8, 3
+# Characters of a part of a sample.
+WIDEST = 600
 # Shorter texts have too little to show and to align.
 FEWEST_WORDS = 5
 
@@ -122,16 +125,7 @@ def _curve(folder: RunFolder) -> list[tuple[int, float, float]]:
 def _read_samples(folder: RunFolder) -> list[Sample]:
     _, records = read_records(folder.path)
     parts = ("input", "reference", "prediction")
-    return [Sample(*(_as_text(one[part]) for part in parts)) for one in records]
-
-
-def _as_text(value: Any) -> str:
-    """Return a part of a record as one line."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return " ".join(value)
-    return json.dumps(value, ensure_ascii=False)
+    return [Sample(*(as_line(one[part]) for part in parts)) for one in records]
 
 
 def _sample_rows(samples: Mapping[str, Sequence[Sample]]) -> list[dict[str, str]]:
@@ -139,8 +133,11 @@ def _sample_rows(samples: Mapping[str, Sequence[Sample]]) -> list[dict[str, str]
     long = [k for k, one in enumerate(first) if len(one.source.split()) >= FEWEST_WORDS]
     chosen = long or range(len(first))
     return [
-        {"source": first[k].source, "reference": first[k].reference}
-        | {name: found[k].answer for name, found in samples.items()}
+        {
+            "source": as_line(first[k].source, WIDEST),
+            "reference": as_line(first[k].reference, WIDEST),
+        }
+        | {name: as_line(found[k].answer, WIDEST) for name, found in samples.items()}
         for k in chosen[:SAMPLES]
     ]
 

@@ -22,7 +22,7 @@ from regard.data.record import Record
 from regard.errors import TaskError
 from regard.learners import Evaluation, Learner, evaluate, learner_class
 from regard.learners.class_weights import check_class_weights
-from regard.learners.tokenizer import read_tokenizer, train_tokenizer
+from regard.learners.tokenizer import read_tokenizer
 from regard.metrics.translation import signatures
 from regard.metrics.uncertainty import bootstrap
 from regard.modes import Mode
@@ -91,8 +91,7 @@ def train(
         Where the run has come to.
 
     Raises:
-        TaskError: If the run folder is taken, or holds nothing to continue, or the task is of a
-            kind that is checked, but not trained.
+        TaskError: If the run folder is taken, or holds nothing to continue.
         DataError: If the data cannot be used; nothing was trained then.
     """
     kind = learner_class(task)
@@ -175,7 +174,7 @@ def _tokenizer(kind: type[Learner], task: Task, corpus: Corpus) -> PreTrainedTok
     if task.model.pretrained is not None:
         return read_tokenizer(task.model.pretrained)
     texts = (text for row in corpus.splits.train for text in kind.texts_of(row))
-    return train_tokenizer(texts, task.tokenizer.size)
+    return kind.make_tokenizer(task, texts)
 
 
 def _step_of(checkpoint: Path | None) -> int:
@@ -284,7 +283,8 @@ def evaluate_run(run_dir: str | os.PathLike, data: str | os.PathLike | None = No
     rows = corpus.splits.test
     if data is not None:
         steps = tuple(settings.normalise)
-        rows = read_file(data, settings.data_kind(), layout_of(settings), steps)
+        silent = getattr(settings, "no_answer", False)
+        rows = read_file(data, settings.data_kind(), layout_of(settings), steps, silent)
     return evaluate(learner, model, rows, corpus.splits.train)
 
 

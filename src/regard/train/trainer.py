@@ -19,10 +19,10 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from regard.data.record import Record
 from regard.data.split import Splits
-from regard.learners.batches import TokenBudgetBatches
+from regard.learners.batches import EpochExamples, TokenBudgetBatches
 from regard.learners.class_weights import class_weights
 from regard.learners.evaluation import records_of, values_of
-from regard.learners.learner import BATCH, Learner, evaluating
+from regard.learners.learner import Learner, evaluating
 from regard.metrics.records import measures_of
 from regard.tasks.settings import TrainingSettings
 from regard.train import processes
@@ -168,20 +168,22 @@ def build_trainer(
     examples, watched = learner.encode(splits.train), learner.encode(splits.valid)
     # Alike in length, so that little is padded when they are scored.
     watched.sort(key=lambda example: len(example["input_ids"]))
+    watched = [learner.vary(example, f"valid {k}") for k, example in enumerate(watched)]
     learner.class_weights = class_weights(settings.class_weights, learner.labels, examples)
     loss = RDrop(learner.loss, settings.r_drop) if settings.r_drop else learner.loss
+    order = settings.seed if settings.order_seed is None else settings.order_seed
+    batches = TokenBudgetBatches(examples, settings.batch_tokens, order)
     trainer = LearnerTrainer(
         model=model,
-        args=_arguments(settings, checkpoints, selection, watching=bool(watched)),
+        args=_arguments(settings, checkpoints, selection, learner.batch, watching=bool(watched)),
         data_collator=learner.collate,
-        train_dataset=examples,  # type: ignore[arg-type]
+        train_dataset=EpochExamples(examples, batches, learner.vary),
         eval_dataset=watched or None,  # type: ignore[arg-type]
         compute_loss_func=loss,
         callbacks=[selection, *callbacks],
     )
     trainer.learner, trainer.valid, trainer.selection = learner, splits.valid, selection
-    order = settings.seed if settings.order_seed is None else settings.order_seed
-    trainer.batches = TokenBudgetBatches(examples, settings.batch_tokens, order)
+    trainer.batches = batches
     trainer.remove_callback(PrinterCallback)
     if processes.rank():
         set_seed(settings.seed * _MANY_PROCESSES + processes.rank())
@@ -189,7 +191,12 @@ def build_trainer(
 
 
 def _arguments(
-    settings: TrainingSettings, checkpoints: Path, selection: Selection, *, watching: bool
+    settings: TrainingSettings,
+    checkpoints: Path,
+    selection: Selection,
+    batch: int,
+    *,
+    watching: bool,
 ) -> TrainingArguments:
     # On CPUs both must be asked for by name.
     asks = settings.bfloat16 or processes.count() > 1
@@ -220,7 +227,9 @@ def _arguments(
         greater_is_better=selection.rising if settings.keep == "best" else None,
         eval_strategy="steps" if eval_every else "no",
         eval_steps=eval_every,
-        per_device_eval_batch_size=BATCH,
+        per_device_eval_batch_size=batch,
+        # Not every model has an argument of this name, by which the trainer would know.
+        label_names=["labels"],
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",

@@ -14,7 +14,11 @@ from regard.view.curve import Point, describe, draw_curves
 from regard.view.page import Picture, anchor_of, escape, facts, number, page, picture, section, tag
 
 # Columns in which the largest number is the best one.
-HIGHER_IS_BETTER = ("BLEU", "chrF", "chrF++", "accuracy")
+HIGHER_IS_BETTER = (
+    "BLEU", "chrF", "chrF++", "accuracy", "macro F1", "span F1", "span macro F1", "tag accuracy",
+    "exact match", "answer F1", "ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "Pearson",
+    "Spearman", "MRR",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
