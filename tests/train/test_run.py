@@ -41,7 +41,8 @@ def test_run_folder_holds_all_there_is_to_know(finished):
     assert finished.finished and (finished.step, finished.steps) == (12, 12)
     names = {path.relative_to(finished.folder).as_posix() for path in finished.folder.rglob("*")}
     assert {
-        "task.yaml", "metrics.json", "log.jsonl", "records.jsonl", "checkpoints/checkpoint-12",
+        "task.yaml", "metrics.json", "log.jsonl", "log.csv", "records.jsonl",
+        "checkpoints/checkpoint-12",
         "model/config.json", "model/model.safetensors", "model/tokenizer.json",
     } <= names  # fmt: skip
     assert "model/mode.json" not in names
@@ -164,7 +165,7 @@ def test_taken_folder_is_refused(finished, tmp_path):
     task = make_task(tmp_path)
     with pytest.raises(
         TaskError,
-        match=r"run: the folder is not empty, it holds checkpoints, data\.json, log\.jsonl, …; "
+        match=r"run: the folder is not empty, it holds checkpoints, data\.json, log\.csv, …; "
         r"choose another with --run, or continue the run that is there with --resume$",
     ):
         train(task, finished.folder, progress=False)

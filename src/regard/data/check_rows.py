@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from regard.data.guides import check_guides
 from regard.data.kinds import DataKind
 from regard.data.record import Record
 
@@ -62,6 +63,8 @@ def check_record(
         yield from check_tag_count(record.values["tokens"], record.values["tags"])
     if "answers" in record.values:
         yield from _check_answers(record)
+    for problem in check_guides(record.values):
+        yield Remark("malformed", problem)
     yield from _check_length(record, kind, limits or Limits())
     yield from _check_text(record)
 
@@ -70,7 +73,7 @@ def _empty_fields(record: Record, kind: DataKind) -> Iterator[tuple[str, str]]:
     """Yield the names of fields without content, and how a sentence about them begins."""
     for field in kind.fields:
         value = record.values[field.name]
-        if not field.required:
+        if not field.required or field.blank:
             continue
         if value is None or value == () or (isinstance(value, str) and not value.strip()):
             yield field.name, f"{field.name} is"

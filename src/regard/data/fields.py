@@ -31,12 +31,14 @@ class Field:
         read: Turns a cell into a value, or raises DataError.
         required: Whether each row has it.
         share: How many times as many words as `max_words` it may have; None: any number.
+        blank: Whether it may be empty, though each row has it.
     """
 
     name: str
     read: Callable[[Any], Any]
     required: bool = True
     share: int | None = None
+    blank: bool = False
 
 
 def read_text(cell: Any) -> str:

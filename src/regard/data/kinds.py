@@ -14,6 +14,7 @@ from regard.data.fields import (
     read_tokens,
     read_whole_number,
 )
+from regard.data.guides import ALIGNMENT, RATIONALE, WORD_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class DataKind:
         repeats: Rows alike in these fields are duplicates.
         labels: The field that holds a label or tags, or None.
         numbered: Whether a .tsv is taken to have no header and the fields in its first columns.
+        guides: What rows may say of attention as well, for tasks that ask for it.
     """
 
     name: str
@@ -35,6 +37,7 @@ class DataKind:
     repeats: tuple[str, ...]
     labels: str | None = None
     numbered: bool = False
+    guides: tuple[Field, ...] = ()
 
     @property
     def optional(self) -> frozenset[str]:
@@ -57,6 +60,7 @@ TRANSLATION = DataKind(
     ("source",),
     ("source",),
     numbered=True,
+    guides=(ALIGNMENT,),
 )
 SUMMARISATION = DataKind(
     "summarisation",
@@ -70,6 +74,7 @@ CLASSIFICATION = DataKind(
     ("text",),
     ("text", "label"),
     "label",
+    guides=(RATIONALE, WORD_WEIGHTS),
 )
 TAGGING = DataKind(
     "tagging",
@@ -77,6 +82,7 @@ TAGGING = DataKind(
     ("tokens",),
     ("tokens", "tags"),
     "tags",
+    guides=(RATIONALE, WORD_WEIGHTS),
 )
 QUESTION_ANSWERING = DataKind(
     "question_answering",

@@ -56,7 +56,9 @@ def _fields_at(place: Key, schema: type[BaseModel]) -> list[str]:
     """Return the settings that the part of a task file at this place has."""
     part: type[BaseModel] | None = schema
     for name in place:
-        part = part_of(part.model_fields[name].annotation) if part else None
+        # A number is the place in a list of parts.
+        if part is not None and not name.isdigit():
+            part = part_of(part.model_fields[name].annotation)
     if part is None:
         return []
     return [*part.model_fields, *([] if place else [EXTENDS])]

@@ -196,7 +196,8 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _columns_are_of_fields(self) -> "DataSettings":
-        fields = [field.name for field in self.data_kind().fields]
+        kind = self.data_kind()
+        fields = [field.name for field in (*kind.fields, *kind.guides)]
         for name in self.columns:
             if name not in fields:
                 raise ValueError(f"columns.{name}: there is no such field; {nearest(name, fields)}")

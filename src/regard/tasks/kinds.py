@@ -8,10 +8,11 @@ A new kind is one class here, one in `data_settings`, and one entry in the room 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from regard.errors import nearest
 from regard.modes import ROLES
+from regard.tasks.attention_settings import AttentionSettings, fit_terms
 from regard.tasks.data_settings import (
     AnswerData,
     ClassificationData,
@@ -40,6 +41,7 @@ from regard.tasks.settings import (
     TrainingSettings,
     absolute_mode,
 )
+from regard.tasks.tracking_settings import TrackingSettings
 
 
 class Task(Settings):
@@ -54,6 +56,8 @@ class Task(Settings):
             the catalogue, `file.py:name` or a program's .json file.
         training: How it is trained.
         search: Which of these settings are tried, and how; of no weight in a single training.
+        attention: What attention should do, and what is written down of it.
+        tracking: Who is told of the run beside its log.
     """
 
     task: str
@@ -63,6 +67,20 @@ class Task(Settings):
     mode: Annotated[str | dict[str, str] | None, Paths(absolute_mode)] = None
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings | None = None
+    attention: AttentionSettings = AttentionSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @field_validator("attention")
+    @classmethod
+    def _fits_data_and_model(
+        cls, value: AttentionSettings, known: ValidationInfo
+    ) -> AttentionSettings:
+        # A part that is wrong itself is not there.
+        if not {"data", "model", "training"} <= known.data.keys():
+            return value
+        if value.log and not known.data["training"].eval_every:
+            raise ValueError("log goes with evaluations; set training.eval_every, or delete log")
+        return fit_terms(value, known.data["data"].data_kind(), known.data["model"])
 
     @field_validator("mode", mode="before")
     @classmethod

@@ -1,5 +1,6 @@
 """What a task file says of its data, as the plan that the room `data` carries out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from regard.data.arrow import splits_of
@@ -29,7 +30,10 @@ def plan_task_data(task: Task) -> Plan:
         DataError: If a saved dataset has no training split.
     """
     positions = None if task.task in _CUT else task.model.positions
-    return plan_data(task.data, positions)
+    plan = plan_data(task.data, positions)
+    wanted = task.attention.guides
+    guides = tuple(field for field in plan.kind.guides if field.name in wanted)
+    return replace(plan, kind=replace(plan.kind, fields=(*plan.kind.fields, *guides)))
 
 
 def plan_data(settings: DataSettings, positions: int | None = None) -> Plan:

@@ -89,6 +89,11 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @property
+    def heads(self) -> Path:
+        """Statistics of every head of attention at evaluations, if the task asks for them."""
+        return self.path / "attention.csv"
+
+    @property
     def records(self) -> Path:
         """What was asked and answered for each test example, a JSON object a line."""
         return self.path / "records.jsonl"

@@ -38,15 +38,18 @@ def twice(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return a batch followed by itself.
 
     Args:
-        inputs: Tensors (B, …) by name; what is no tensor stays.
+        inputs: Tensors (B, …) by name, or such inputs again; what is neither stays.
 
     Returns:
         Tensors (2B, …).
     """
-    return {
-        name: torch.cat([value, value]) if isinstance(value, Tensor) and value.dim() else value
-        for name, value in inputs.items()
-    }
+    return {name: _doubled(value) for name, value in inputs.items()}
+
+
+def _doubled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return twice(value)
+    return torch.cat([value, value]) if isinstance(value, Tensor) and value.dim() else value
 
 
 class RDrop:

@@ -22,6 +22,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from regard.train import processes
 from regard.train.folder import WHOLE, read_lines, written_whole
+from regard.train.table import Table
 
 # The trainer's names for what we log, and ours.
 _LOGGED = {
@@ -30,6 +31,8 @@ _LOGGED = {
     "grad_norm": "grad_norm",
 }
 _WATCHED, _TIMED = "eval_", ("runtime", "per_second")
+# How the log names what attention should do, apart from the loss.
+TERM = "attention_"
 
 
 def valid_scores(measured: Mapping[str, Any]) -> dict[str, float]:
@@ -48,25 +51,50 @@ def valid_scores(measured: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def numbers_of(logs: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return what the trainer measured, by our names.
+
+    Args:
+        logs: What it logs.
+
+    Returns:
+        Losses, scores of the validation rows, and what attention should do.
+    """
+    measured = logs or {}
+    found = {ours: measured[name] for name, ours in _LOGGED.items() if name in measured}
+    found |= {name: value for name, value in measured.items() if name.startswith(TERM)}
+    return found | valid_scores(measured)
+
+
 class LogFile(TrainerCallback):
-    """Writes losses and validation scores, a JSON object a line, and the seconds so far."""
+    """Writes losses and validation scores, a JSON object a line, and the seconds so far.
+
+    The same numbers stand in a table beside it.
+
+    Attributes:
+        step: The step the run continues from.
+        told: The last step that was written before, later than where the run continues if it died.
+    """
 
     def __init__(self, path: Path, step: int = 0) -> None:
         """Open the log of a run.
 
         Args:
-            path: The file.
+            path: The file; the table has the same name and ends in .csv.
             step: The step the run continues from; later lines are dropped.
         """
-        self.path, self.began = path, time.monotonic()
-        self.seconds_before = 0.0
+        self.path, self.step, self.began = path, step, time.monotonic()
+        self.seconds_before, self.told = 0.0, 0
         # In every process, because it gives orders as well; but one alone writes.
         if not processes.is_first():
             return
-        kept = [line for line in read_lines(path) if line["step"] <= step]
+        found = list(read_lines(path))
+        self.told = max((line["step"] for line in found), default=0)
+        kept = [line for line in found if line["step"] <= step]
         self.seconds_before = kept[-1]["seconds"] if kept else 0.0
         with written_whole(path) as part:
             part.write_text("".join(map(_as_line, kept)), encoding="utf-8")
+        self.table = Table(path.with_suffix(".csv"), kept)
 
     @property
     def seconds(self) -> float:
@@ -105,14 +133,13 @@ class LogFile(TrainerCallback):
             control: Unused.
             logs: What the trainer measured.
         """
-        measured = logs or {}
-        found = {ours: measured[name] for name, ours in _LOGGED.items() if name in measured}
-        found |= valid_scores(measured)
+        found = numbers_of(logs)
         if not found or not processes.is_first():
             return
         line = {"step": state.global_step, "seconds": round(self.seconds, 2), **found}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_as_line(line))
+        self.table.add(line)
 
 
 def _as_line(values: Mapping[str, Any]) -> str:

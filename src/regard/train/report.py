@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regard import hf
@@ -21,7 +22,9 @@ from regard.train.examples import read_records
 from regard.train.folder import RunFolder, read_lines
 from regard.train.model import load_learner
 from regard.train.sittings import describe_sittings
+from regard.train.table import read_table
 from regard.view.alignment import draw_alignment
+from regard.view.heads import draw_head_curves
 from regard.view.picture import draw
 from regard.view.report import Alignment, Role, RunRecord, write_report
 
@@ -72,6 +75,7 @@ def write_run_report(
         settings=first.read_task().model_dump(mode="json"),
         metrics=_scores(metrics),
         curves={name: _curve(folder) for name, folder in folders.items()},
+        heads={name: found for name, folder in folders.items() if (found := _heads(folder))},
         samples=_sample_rows(samples),
         alignments=_alignments(folders[last], samples[last]),
         environment=_environment(next(iter(metrics.values())), first),
@@ -120,6 +124,19 @@ def _roles(folder: RunFolder) -> list[Role]:
 def _curve(folder: RunFolder) -> list[tuple[int, float, float]]:
     lines = [json.loads(line) for line in folder.log.read_text(encoding="utf-8").splitlines()]
     return [(line["step"], line["loss"], line["seconds"]) for line in lines if "loss" in line]
+
+
+def _heads(folder: RunFolder) -> Figure | None:
+    """Draw the entropy of every head over training, if it was written down."""
+    rows = [row for row in read_table(folder.heads) if row["entropy"]]
+    steps = sorted({int(row["step"]) for row in rows})
+    curves: dict[tuple[str, int], dict[str, list[float]]] = {}
+    for row in rows:
+        heads = curves.setdefault((row["role"], int(row["layer"])), {})
+        heads.setdefault(row["head"], []).append(float(row["entropy"]))
+    if not rows:
+        return None
+    return draw_head_curves(steps, {key: list(heads.values()) for key, heads in curves.items()})
 
 
 def _read_samples(folder: RunFolder) -> list[Sample]:

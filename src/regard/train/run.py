@@ -32,11 +32,13 @@ from regard.tasks.programs import build_mode
 from regard.train import processes
 from regard.train.examples import write_records
 from regard.train.folder import RunFolder, begin_run, continue_run
+from regard.train.heads import HeadLog
 from regard.train.model import build_model, load_learner, save_model
 from regard.train.r_drop import check_r_drop
 from regard.train.record import LogFile, MarkWhole, ProgressBar, StopWhenAsked
 from regard.train.selection import STATE, Selection, rises
 from regard.train.sittings import sitting, versions, write_sitting
+from regard.train.trackers import Tracking, check_trackers, open_trackers
 from regard.train.trainer import LearnerTrainer, build_trainer
 
 
@@ -95,6 +97,7 @@ def train(
         DataError: If the data cannot be used; nothing was trained then.
     """
     kind = learner_class(task)
+    check_trackers(task.tracking)
     mode = build_mode(task.mode)
     corpus = load_corpus(plan_task_data(task))
     corpus.report.refuse()
@@ -131,7 +134,7 @@ def _train(
     stop = StopWhenAsked()
     callbacks = [log, stop, MarkWhole(), *watchers]
     trainer = build_trainer(learner, model, corpus.splits, folder.checkpoints, callbacks, selection)
-    with stop.listen():
+    with stop.listen(), _tracked(trainer, folder, log):
         _learn(trainer, checkpoint)
     state = trainer.state
     if not selection.ended(state):
@@ -157,6 +160,26 @@ def _learn(trainer: LearnerTrainer, checkpoint: Path | None) -> None:
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+@contextlib.contextmanager
+def _tracked(trainer: LearnerTrainer, folder: RunFolder, log: LogFile) -> Iterator[None]:
+    """Tell trackers of the training, and write down statistics of heads, as the task says."""
+    if not processes.is_first():
+        yield
+        return
+    learner, step = trainer.learner, log.step
+    trackers = open_trackers(learner.task, folder.path, step, log.told)
+    try:
+        trainer.add_callback(Tracking(trackers))
+        if learner.task.attention.log:
+            model = trainer.regularisers.model
+            heads = HeadLog(learner, model, trainer.valid, folder.heads, step, trackers)
+            trainer.add_callback(heads)
+        yield
+    finally:
+        for tracker in trackers:
+            tracker.close()
 
 
 def _warn(report: Report) -> None:

@@ -22,12 +22,14 @@ from regard.data.split import Splits
 from regard.learners.batches import EpochExamples, TokenBudgetBatches
 from regard.learners.class_weights import class_weights
 from regard.learners.evaluation import records_of, values_of
+from regard.learners.guides import GUIDES, GuidedCollate, add_guides
 from regard.learners.learner import Learner, evaluating
 from regard.metrics.records import measures_of
 from regard.tasks.settings import TrainingSettings
 from regard.train import processes
 from regard.train.processes import CollateShare, SharedBatches
 from regard.train.r_drop import RDrop, twice
+from regard.train.regularise import Regularisers
 from regard.train.selection import LOSS, VALID, Selection
 
 # Draws of one process and seed are none of another's.
@@ -49,12 +51,14 @@ class LearnerTrainer(Trainer):
         learner: Knows the task.
         valid: The validation rows.
         selection: Knows when training ends, and with what.
+        regularisers: What attention should do, as terms of the loss.
     """
 
     batches: TokenBudgetBatches
     learner: Learner
     valid: list[Record]
     selection: Selection
+    regularisers: Regularisers
 
     def get_train_dataloader(self) -> Any:
         """Return the training batches.
@@ -90,20 +94,37 @@ class LearnerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Return the loss of a training batch.
+        """Return the loss of a training batch, with what attention should do.
 
         Args:
             model: The model.
             inputs: The batch.
-            return_outputs: As the trainer's own.
+            return_outputs: Whether the model's outputs are wanted too.
             num_items_in_batch: What the loss is divided by.
 
         Returns:
-            As the trainer's own.
+            The loss, or the loss and the outputs.
         """
         if isinstance(self.compute_loss_func, RDrop):
             inputs = twice(inputs)
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not (self.regularisers and model.training):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        called = {name: value for name, value in inputs.items() if name != GUIDES}
+        with self.regularisers.watch(inputs, 1 / self.current_gradient_accumulation_steps) as seen:
+            loss, outputs = super().compute_loss(model, called, True, num_items_in_batch)
+        total = seen.add(loss)
+        return (total, outputs) if return_outputs else total
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log numbers; the loss of the task and each term of its attention apart.
+
+        Args:
+            logs: What the trainer measured.
+            *args: As the trainer's own.
+            **kwargs: Likewise.
+        """
+        apart = self.regularisers.means() if self.regularisers and "loss" in logs else {}
+        super().log({**logs, **apart}, *args, **kwargs)
 
     def evaluation_loop(self, dataloader: DataLoader, *_: Any, **__: Any) -> EvalLoopOutput:
         """Return the loss of the validation rows, and the metrics of what the model answers.
@@ -166,6 +187,8 @@ def build_trainer(
     """
     settings = learner.task.training
     examples, watched = learner.encode(splits.train), learner.encode(splits.valid)
+    if guides := learner.task.attention.guides:
+        add_guides(learner, splits.train, examples, guides)
     # Alike in length, so that little is padded when they are scored.
     watched.sort(key=lambda example: len(example["input_ids"]))
     watched = [learner.vary(example, f"valid {k}") for k, example in enumerate(watched)]
@@ -176,13 +199,14 @@ def build_trainer(
     trainer = LearnerTrainer(
         model=model,
         args=_arguments(settings, checkpoints, selection, learner.batch, watching=bool(watched)),
-        data_collator=learner.collate,
+        data_collator=GuidedCollate(learner.collate),
         train_dataset=EpochExamples(examples, batches, learner.vary),
         eval_dataset=watched or None,  # type: ignore[arg-type]
         compute_loss_func=loss,
         callbacks=[selection, *callbacks],
     )
     trainer.learner, trainer.valid, trainer.selection = learner, splits.valid, selection
+    trainer.regularisers = Regularisers(learner, model)
     trainer.batches = batches
     trainer.remove_callback(PrinterCallback)
     if processes.rank():

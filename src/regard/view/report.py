@@ -62,6 +62,7 @@ class RunRecord:
         settings: The task's settings; may be nested.
         metrics: A row per model and one for copying, each with "name" and numbers such as "BLEU".
         curves: By name, (step, loss, seconds since the start) in the order of training.
+        heads: By name, a picture of what every head did over training.
         samples: Each with "source", "reference", and a translation by the name of each model.
         alignments: Pictures of cross-attention.
         environment: Machine, versions, date.
@@ -75,6 +76,7 @@ class RunRecord:
     settings: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    heads: Mapping[str, Picture] = field(default_factory=dict)
     samples: Sequence[Mapping[str, str]] = ()
     alignments: Sequence[Alignment] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -110,7 +112,7 @@ def render_report(run: RunRecord) -> str:
         "Samples": "".join(_sample(sample) for sample in run.samples),
         "Attention programs": "".join(_role(role) for role in run.roles),
         "Alignments": "".join(_alignment(alignment) for alignment in run.alignments),
-        "Training": _training(run.curves),
+        "Training": _training(run.curves) + _heads(run.heads),
         "Settings": facts(run.settings, "Settings of the task"),
         "Environment": facts(run.environment, "Environment of the run"),
         "Made by": tag("pre", escape(run.command), class_="wrapped") if run.command else "",
@@ -215,3 +217,11 @@ def _training(curves: Mapping[str, Sequence[Point]]) -> str:
     if not said:
         return ""
     return draw_curves(curves) + "".join(tag("p", line, class_="quiet") for line in said)
+
+
+def _heads(pictures: Mapping[str, Picture]) -> str:
+    found = []
+    for name, one in pictures.items():
+        said = f"{name}: the entropy of the weights of each head on validation rows, by layer"
+        found.append(picture(one, f"Entropy of every head of {name} over training.", said))
+    return "".join(found)
