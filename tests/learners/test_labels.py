@@ -46,12 +46,12 @@ def classify(folder, **parts):
     return make(folder, "classification", rows, **parts)
 
 
-def tag(folder):
+def tag(folder, **parts):
     rows = [
         {"tokens": words, "tags": ["B-colour" if word in COLOURS else "O" for word in words]}
         for words, _ in sentences()
     ]
-    return make(folder, "tagging", rows)
+    return make(folder, "tagging", rows, **parts)
 
 
 @pytest.fixture(scope="module")

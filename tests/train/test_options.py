@@ -17,6 +17,7 @@ from regard.train import evaluate_run, train
 from regard.train.model import build_model
 from regard.train.selection import Selection
 from regard.train.trainer import build_trainer
+from regard.train.tuning import Tuning
 from tests.train.test_run import log_of
 from tests.train.tiny import PROGRAMS, make_task, weights_of
 
@@ -27,9 +28,9 @@ def trainer_of(folder, callbacks=(), **training):
     texts = (text for row in corpus.splits.train for text in kind.texts_of(row))
     learner = kind(task, train_tokenizer(texts, task.tokenizer.size), corpus.labels)
     selection = Selection(task.training, rising=False)
-    model = build_model(learner)
+    tuning = Tuning(build_model(learner))
     return build_trainer(
-        learner, model, corpus.splits, folder / "checkpoints", list(callbacks), selection
+        learner, tuning, corpus.splits, folder / "checkpoints", list(callbacks), selection
     )
 
 

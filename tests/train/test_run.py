@@ -12,7 +12,6 @@ from regard.tasks import load_task
 from regard.train import evaluate_run, train, translate_run
 from regard.train.folder import RunFolder
 from regard.train.model import load_model
-from regard.train.record import LogFile
 from tests.train.tiny import PROGRAMS, assert_same_weights, make_task, write_task
 
 
@@ -20,21 +19,6 @@ def log_of(folder):
     """The log without what the clock says."""
     lines = [json.loads(line) for line in RunFolder(folder).log.read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
-
-
-@pytest.fixture
-def at_step(monkeypatch):
-    """Do something when a step begins, in the same process and thread."""
-
-    def arrange(step, do):
-        def on_step_begin(_, args, state, control, **__):
-            if state.global_step == step:
-                monkeypatch.undo()
-                do()
-
-        monkeypatch.setattr(LogFile, "on_step_begin", on_step_begin)
-
-    return arrange
 
 
 def test_run_folder_holds_all_there_is_to_know(finished):

@@ -9,7 +9,6 @@ import pytest
 from regard.train import sittings, train
 from regard.train.report import write_run_report
 from regard.train.sittings import SittingWarning, code_hash
-from tests.train.test_run import at_step  # noqa: F401
 from tests.train.tiny import PROGRAMS, assert_same_weights, make_task
 
 
@@ -30,7 +29,7 @@ def test_code_is_told_apart_by_names_and_contents(tmp_path):
 
 
 @pytest.fixture
-def stopped(tmp_path, at_step):  # noqa: F811
+def stopped(tmp_path, at_step):
     (tmp_path / "mine.py").write_text(PROGRAMS, encoding="utf-8")
     task = make_task(tmp_path, mode={"encoder": "mine.py:relative"}, training={"steps": 6})
     at_step(2, lambda: signal.raise_signal(signal.SIGINT))
@@ -76,7 +75,7 @@ def test_a_run_continued_under_others_warns_and_goes_on(stopped, monkeypatch, tm
     assert f"at step 3: torch was {own['torch']} and is 9.9" in page
 
 
-def test_sigterm_stops_as_ctrl_c_does(tmp_path, at_step, finished):  # noqa: F811
+def test_sigterm_stops_as_ctrl_c_does(tmp_path, at_step, finished):
     task = make_task(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     at_step(4, lambda: signal.raise_signal(signal.SIGTERM))

@@ -51,6 +51,9 @@ def train(
     title = f"{loaded.task.replace('_', ' ').capitalize()}: {task.stem}"
     write_run_report({task.stem: folder}, report, title, shlex.join(words))
     training = result.metrics["training"]
+    if training["trained"] < training["parameters"]:
+        share = f"{training['share']:.2%}"
+        typer.echo(f"{training['trained']:,} weights were trained, {share} of all")
     typer.echo(f"{training['steps']} steps in {training['seconds']:.0f} s, kept in {folder}")
     typer.echo(f"report: {report}")
 

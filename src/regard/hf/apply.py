@@ -181,6 +181,21 @@ class CallCheck:
         )
 
 
+def part_of_mode(mode: Mode, model: nn.Module) -> Mode | None:
+    """Return what a mode says of a part of the model it was made for.
+
+    Args:
+        mode: The mode.
+        model: The part, such as the encoder of a translator.
+
+    Returns:
+        The mode with the roles that the part has; None if it says nothing of it.
+    """
+    roles = {role for _, place in find_places(model).values() for role in place.numbers}
+    kept = [one for one in mode.assignments if one.role in roles]
+    return Mode(mode.name, mode.intent, kept) if kept else None
+
+
 def restore(model: PreTrainedModel) -> PreTrainedModel:
     """Take a mode out of a model, in place; its learned parameters go with it.
 

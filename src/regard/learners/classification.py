@@ -8,9 +8,9 @@ from torch import Tensor
 
 from regard.data.record import Record
 from regard.learners.batches import Example
-from regard.learners.encoders import new_encoder
+from regard.learners.encoders import text_model
 from regard.learners.learner import Learner
-from regard.learners.text_model import TextConfig, TextModel
+from regard.learners.text_model import TextModel
 
 
 class ClassificationLearner(Learner):
@@ -26,13 +26,12 @@ class ClassificationLearner(Learner):
 
     def build(self) -> TextModel:
         """Return an encoder with one output a label."""
-        encoder = new_encoder(self.task.model, len(self.tokenizer), self.pad)
-        names = dict(enumerate(self.labels))
-        shape = TextConfig(encoder, len(self.labels), id2label=names)
-        return TextModel(shape)
+        return text_model(self.task, self.tokenizer, self.labels, self.pad)
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
         """Return `input_ids`, cut to what the model reads, and the label's number in `labels`."""
+        if not rows:
+            return []
         texts = [row.values["text"] for row in rows]
         ids = self.tokenizer(texts, truncation=True, max_length=self.limit)["input_ids"]
         examples: list[Example] = [{"input_ids": one} for one in ids]

@@ -29,10 +29,10 @@ from regard.errors import TaskError
 from regard.learners.batches import IGNORED, Collate, Example
 from regard.learners.encoders import new_encoder
 from regard.learners.learner import BATCH, Learner, evaluating
-from regard.learners.pretrained import load_whole
 from regard.learners.tokenizer import train_byte_tokenizer
+from regard.learners.whole import load_whole
+from regard.tasks.kind_settings import LanguageModelSettings
 from regard.tasks.kinds import Task
-from regard.tasks.model_settings import LanguageModelSettings
 
 # Of hidden tokens, the shares that are shown as another token, and as they are (BERT, 3.1).
 _SWAPPED, _SHOWN = 0.1, 0.1

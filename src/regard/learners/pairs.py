@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from regard.data.record import Record
 from regard.learners.batches import Collate, Example
-from regard.learners.encoders import new_encoder
+from regard.learners.encoders import text_model
 from regard.learners.learner import Learner
-from regard.learners.text_model import TextConfig, TextModel
+from regard.learners.text_model import TextModel
 from regard.learners.tokenizer import train_word_tokenizer
 from regard.learners.words import words_of
 from regard.tasks.kinds import Task
@@ -45,11 +45,7 @@ class PairLearner(Learner):
 
     def build(self) -> TextModel:
         """Return an encoder with one output a label."""
-        return self._with_outputs(len(self.labels), id2label=dict(enumerate(self.labels)))
-
-    def _with_outputs(self, count: int, **more: Any) -> TextModel:
-        encoder = new_encoder(self.task.model, len(self.tokenizer), self.pad)
-        return TextModel(TextConfig(encoder, count, **more))
+        return text_model(self.task, self.tokenizer, self.labels, self.pad)
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
         """Return `input_ids` of both texts, the longer cut first, and what is right in `labels`."""
@@ -103,7 +99,7 @@ class ScoredPairLearner(PairLearner):
 
     def build(self) -> TextModel:
         """Return an encoder with one output."""
-        return self._with_outputs(1)
+        return text_model(self.task, self.tokenizer, 1, self.pad)
 
     def _right(self, row: Record) -> float:
         return row.values["score"]

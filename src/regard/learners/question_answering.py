@@ -18,15 +18,15 @@ from regard.data.record import Record
 from regard.errors import DataError
 from regard.learners.batches import Collate, Example
 from regard.learners.choices import choice_loss
-from regard.learners.encoders import new_encoder
+from regard.learners.encoders import text_model
 from regard.learners.learner import Learner
 from regard.learners.nearby import find_nearby, usual_length
 from regard.learners.pairs import columns_of
-from regard.learners.text_model import TextConfig, TextModel
+from regard.learners.text_model import TextModel
 from regard.learners.tokenizer import train_word_tokenizer
 from regard.tasks.data_settings import AnswerData
+from regard.tasks.kind_settings import AnswerSettings
 from regard.tasks.kinds import Task
-from regard.tasks.model_settings import AnswerSettings
 
 # The place that says "not here", and the fewest tokens of a text that are worth a window.
 _NOT_HERE, _FEWEST = 0, 8
@@ -118,8 +118,7 @@ class QuestionAnsweringLearner(Learner):
 
     def build(self) -> SpanModel:
         """Return an encoder with two outputs a token."""
-        encoder = new_encoder(self.task.model, len(self.tokenizer), self.pad)
-        return SpanModel(TextConfig(encoder, 2, pooling=None))
+        return text_model(self.task, self.tokenizer, 2, self.pad, kind=SpanModel)
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
         """Return the windows of contexts, each after its question, and answers in `labels`.

@@ -14,7 +14,7 @@ from regard.data.record import Record
 from regard.errors import TaskError
 from regard.learners.batches import Collate, Example
 from regard.learners.choices import choice_loss
-from regard.learners.encoders import new_encoder
+from regard.learners.encoders import text_model
 from regard.learners.learner import Learner
 from regard.learners.text_model import TextConfig, TextModel, pool
 from regard.learners.words import WordIndex
@@ -84,8 +84,7 @@ class RetrievalLearner(Learner):
 
     def build(self) -> BiEncoder:
         """Return an encoder without a head."""
-        encoder = new_encoder(self.task.model, len(self.tokenizer), self.pad)
-        return BiEncoder(TextConfig(encoder))
+        return text_model(self.task, self.tokenizer, 1, self.pad, kind=BiEncoder)
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
         """Return `input_ids` of queries, and if learning `passage_ids` and in `labels` the group.

@@ -15,10 +15,10 @@ from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel, Pre
 from regard.data.record import Record
 from regard.learners.batches import Collate, Example
 from regard.learners.learner import Learner
-from regard.learners.pretrained import load_whole
 from regard.learners.tokenizer import END, PAD
+from regard.learners.whole import load_whole
+from regard.tasks.kind_settings import WritingSettings
 from regard.tasks.kinds import SummarisationTask
-from regard.tasks.model_settings import WritingSettings
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from regard.data.check_rows import is_span_scheme
 from regard.data.record import Record
 from regard.learners.batches import IGNORED, Example
-from regard.learners.encoders import new_encoder
+from regard.learners.encoders import text_model
 from regard.learners.learner import Learner
-from regard.learners.text_model import TextConfig, TextModel
+from regard.learners.text_model import TextModel
 
 # Where a token begins that has no subword, and what it is then taken for.
 _NOWHERE, _OUTSIDE = -1, "O"
@@ -30,10 +30,7 @@ class TaggingLearner(Learner):
 
     def build(self) -> TextModel:
         """Return an encoder with one output a tag for each subword."""
-        encoder = new_encoder(self.task.model, len(self.tokenizer), self.pad)
-        names = dict(enumerate(self.labels))
-        shape = TextConfig(encoder, len(self.labels), pooling=None, id2label=names)
-        return TextModel(shape)
+        return text_model(self.task, self.tokenizer, self.labels, self.pad)
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
         """Return `input_ids`, and tags in `labels` or the places where tokens begin in `first`."""

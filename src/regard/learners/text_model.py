@@ -1,26 +1,33 @@
-"""A text encoder of any architecture with one linear head: for each text, or for each token.
+"""A text encoder of any architecture with a head of its own: for each text, or for each token.
 
-Leaves to others: what the outputs mean (each learner).
+Leaves to others: what the outputs mean (each learner), the layers of the head (`head`), where a
+pretrained encoder comes from (`pretrained`).
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
-Pooling = Literal["mean", "first", "last", "max"]
+from regard.hf import tuning
+from regard.learners.head import HeadLayers
+from regard.tasks.model_settings import Pooling
 
 
 class TextConfig(PreTrainedConfig):
     """The shape of a `TextModel`.
 
     Attributes:
-        encoder: The configuration of the encoder.
+        encoder: The configuration of the encoder; of a model with a decoder its encoder is taken.
         outputs: Numbers of a text, or of a token.
-        pooling: How a text's vectors become one; None: each token has outputs of its own.
-        dropout: Probability of dropping a channel before the head.
+        pooling: How a text's vectors become one; None: each token has outputs of its own, or a
+            layer of the head pools.
+        dropout: Probability of dropping a channel before the last linear layer.
+        head: The layers before that one, as `model.head` of a task file has them.
+        bottleneck: Options of `BottleneckConfig` if the encoder has adapters that cannot be merged.
     """
 
     model_type = "regard_text"
@@ -32,6 +39,8 @@ class TextConfig(PreTrainedConfig):
         outputs: int = 2,
         pooling: Pooling | None = "mean",
         dropout: float = 0.0,
+        head: Sequence[Mapping[str, Any]] = (),
+        bottleneck: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
         """Fill in the shape.
@@ -41,6 +50,8 @@ class TextConfig(PreTrainedConfig):
             outputs: As the attribute.
             pooling: As the attribute.
             dropout: As the attribute.
+            head: As the attribute.
+            bottleneck: As the attribute.
             **more: What every configuration may hold.
         """
         if encoder is None:
@@ -49,11 +60,13 @@ class TextConfig(PreTrainedConfig):
             encoder = AutoConfig.for_model(**encoder)
         self.encoder, self.outputs = encoder, outputs
         self.pooling, self.dropout = pooling, dropout
+        self.head = [dict(one) for one in head]
+        self.bottleneck = None if bottleneck is None else dict(bottleneck)
         super().__init__(**more)
 
 
 class TextModel(PreTrainedModel):
-    """An encoder, pooling, and a linear head."""
+    """An encoder, the layers of a task, pooling, and a linear layer."""
 
     config_class = TextConfig
     base_model_prefix = "encoder"
@@ -67,9 +80,12 @@ class TextModel(PreTrainedModel):
             config: Its shape.
         """
         super().__init__(config)
-        self.encoder = AutoModel.from_config(config.encoder)
+        self.encoder = encoder_in(AutoModel.from_config(config.encoder))
+        self.head_layers = HeadLayers(width_of(config.encoder), config.head)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(_width(config.encoder), config.outputs)
+        self.head = nn.Linear(self.head_layers.outputs, config.outputs)
+        if config.bottleneck is not None:
+            tuning.build_in(self, tuning.BottleneckConfig(**config.bottleneck))
         self.post_init()
 
     def forward(
@@ -91,11 +107,35 @@ class TextModel(PreTrainedModel):
         """
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         seen = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
-        rows = seen.last_hidden_state
+        there = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rows = self.head_layers(seen.last_hidden_state, there)
         if self.config.pooling is not None:
-            there = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             rows = pool(rows, there, self.config.pooling)
         return TokenClassifierOutput(logits=self.head(self.dropout(rows)))
+
+
+def encoder_in(model: PreTrainedModel) -> Any:
+    """Return what of a model reads texts.
+
+    Args:
+        model: A model without a head.
+
+    Returns:
+        Its encoder if it also has a decoder, or else the model.
+    """
+    return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+def width_of(config: Any) -> int:
+    """Return how many channels an encoder gives a token.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        The number.
+    """
+    return int(getattr(config, "hidden_size", None) or config.d_model)
 
 
 def pool(rows: Tensor, there: Tensor, how: Pooling) -> Tensor:
@@ -117,7 +157,3 @@ def pool(rows: Tensor, there: Tensor, how: Pooling) -> Tensor:
     places = torch.arange(there.shape[1], device=there.device)
     chosen = (there * places).argmax(1) if how == "last" else there.argmax(1)
     return rows[torch.arange(len(rows), device=rows.device), chosen]
-
-
-def _width(config: Any) -> int:
-    return int(getattr(config, "hidden_size", None) or config.d_model)

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from regard.data.kinds import DataKind
 from regard.errors import nearest
 from regard.modes import ROLES
-from regard.tasks.settings import Count, ModelSettings, Settings
+from regard.tasks.model_settings import ModelSettings
+from regard.tasks.settings import Count, Settings
 
 Term = Literal["entropy", "distance", "mass", "agreement"]
 Tokens = Literal["first", "special", "punctuation"]

@@ -1,11 +1,12 @@
 """What is wrong with a task's settings, in our words, each with the place where it was written."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from regard.errors import nearest
-from regard.tasks.layers import EXTENDS, part_of
+from regard.tasks.layers import EXTENDS
 from regard.tasks.yaml_file import Key
 
 
@@ -33,6 +34,8 @@ def complain(
             message = f"{dotted} is not a setting; {nearest(place[-1], known)}"
         elif error["type"] == "missing":
             message = f"{dotted} is missing"
+        elif error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            message = f"{dotted}: {_wrong_member(error.get('ctx', {}))}"
         elif error["type"] == "value_error":
             message = f"{dotted}: {error['msg'].removeprefix('Value error, ')}"
         elif error["type"] == "model_type":
@@ -52,13 +55,39 @@ def _origin(place: Key, origins: Mapping[Key, str], file: str) -> str:
     return file
 
 
+def _wrong_member(context: Mapping[str, Any]) -> str:
+    """Say of a union by kinds, such as the layers of a head, that a kind is missing or unknown."""
+    key = context["discriminator"].strip("'")
+    if "tag" not in context:
+        return f"{key} is missing"
+    known = [one.strip("' ") for one in context["expected_tags"].split(",")]
+    return f"there is no {key} '{context['tag']}'; {nearest(context['tag'], known)}"
+
+
 def _fields_at(place: Key, schema: type[BaseModel]) -> list[str]:
     """Return the settings that the part of a task file at this place has."""
-    part: type[BaseModel] | None = schema
+    parts = [schema]
     for name in place:
-        # A number is the place in a list of parts.
-        if part is not None and not name.isdigit():
-            part = part_of(part.model_fields[name].annotation)
-    if part is None:
-        return []
-    return [*part.model_fields, *([] if place else [EXTENDS])]
+        chosen = [part for part in parts if name in _kinds_of(part)]
+        # The place of an item of a list, and the kind of one of a union, lead no further in.
+        if name.isdigit() or chosen:
+            parts = chosen or parts
+            continue
+        fields = [part.model_fields[name] for part in parts if name in part.model_fields]
+        parts = [part for field in fields for part in _parts_in(field.annotation)]
+    found = dict.fromkeys(name for part in parts for name in part.model_fields)
+    return [*found, *([] if place else [EXTENDS])]
+
+
+def _parts_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the schemas that a setting may be made of, those of its items too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _parts_in(inner)
+
+
+def _kinds_of(part: type[BaseModel]) -> tuple[str, ...]:
+    """Return by which kind a union knows a schema."""
+    field = part.model_fields.get("layer")
+    return () if field is None else get_args(field.annotation)

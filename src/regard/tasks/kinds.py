@@ -6,9 +6,9 @@ A new kind is one class here, one in `data_settings`, and one entry in the room 
 # Fields of frozen models may be narrowed; pyright takes them for mutable.
 # pyright: reportIncompatibleVariableOverride=false
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from regard.errors import nearest
 from regard.modes import ROLES
@@ -24,7 +24,7 @@ from regard.tasks.data_settings import (
     TaggingData,
     TranslationData,
 )
-from regard.tasks.model_settings import (
+from regard.tasks.kind_settings import (
     AnswerSettings,
     LanguageModelSettings,
     RetrievalMetrics,
@@ -32,9 +32,9 @@ from regard.tasks.model_settings import (
     SummaryMetrics,
     WritingSettings,
 )
+from regard.tasks.model_settings import ModelSettings
 from regard.tasks.search_settings import SearchSettings
 from regard.tasks.settings import (
-    ModelSettings,
     Paths,
     Settings,
     TokenizerSettings,
@@ -42,6 +42,7 @@ from regard.tasks.settings import (
     absolute_mode,
 )
 from regard.tasks.tracking_settings import TrackingSettings
+from regard.tasks.tuning_settings import TuningSettings
 
 
 class Task(Settings):
@@ -58,7 +59,11 @@ class Task(Settings):
         search: Which of these settings are tried, and how; of no weight in a single training.
         attention: What attention should do, and what is written down of it.
         tracking: Who is told of the run beside its log.
+        tuning: Which of the model's weights are trained.
+        stands_on: What a head of the model reads, "texts" or "tokens"; None: there is no such head.
     """
+
+    stands_on: ClassVar[Literal["texts", "tokens"] | None] = None
 
     task: str
     data: DataSettings
@@ -66,6 +71,7 @@ class Task(Settings):
     model: ModelSettings = ModelSettings()
     mode: Annotated[str | dict[str, str] | None, Paths(absolute_mode)] = None
     training: TrainingSettings = TrainingSettings()
+    tuning: TuningSettings = TuningSettings()
     search: SearchSettings | None = None
     attention: AttentionSettings = AttentionSettings()
     tracking: TrackingSettings = TrackingSettings()
@@ -99,6 +105,30 @@ class Task(Settings):
                 )
         return value
 
+    @model_validator(mode="after")
+    def _head_fits(self) -> "Task":
+        stands_on, model = type(self).stands_on, self.model
+        if stands_on is None and (model.head or model.pooling is not None):
+            named = "head" if model.head else "pooling"
+            raise ValueError(f"model.{named}: {self.task} has no such thing; delete it")
+        if stands_on == "tokens" and (model.pools_by_attention or model.pooling is not None):
+            named = "pooling" if model.pooling is not None else "head: the attention layer"
+            raise ValueError(
+                f"model.{named} makes one vector of a text, and {self.task} needs one of each "
+                "token; delete it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _few_weights_are_of_a_pretrained_model(self) -> "Task":
+        method = self.tuning.method
+        if method != "full" and self.model.pretrained is None:
+            raise ValueError(
+                f"tuning.method: {method} keeps most weights as they are, and those of a new model "
+                "are random; give model.pretrained, or delete tuning"
+            )
+        return self
+
 
 class TranslationTask(Task):
     """Texts into texts of another language."""
@@ -111,6 +141,8 @@ class TranslationTask(Task):
 class ClassificationTask(Task):
     """A label for each text."""
 
+    stands_on: ClassVar[Literal["texts", "tokens"] | None] = "texts"
+
     task: Literal["classification"]
     data: ClassificationData
 
@@ -118,12 +150,16 @@ class ClassificationTask(Task):
 class TaggingTask(Task):
     """A tag for each token."""
 
+    stands_on: ClassVar[Literal["texts", "tokens"] | None] = "tokens"
+
     task: Literal["tagging"]
     data: TaggingData
 
 
 class QuestionAnsweringTask(Task):
     """The answer to a question, found in its context."""
+
+    stands_on: ClassVar[Literal["texts", "tokens"] | None] = "tokens"
 
     task: Literal["question_answering"]
     data: AnswerData
@@ -153,6 +189,8 @@ class LanguageModellingTask(Task):
 
 class PairsTask(Task):
     """A label or a score for two texts."""
+
+    stands_on: ClassVar[Literal["texts", "tokens"] | None] = "texts"
 
     task: Literal["pairs"]
     data: PairsData

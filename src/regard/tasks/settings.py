@@ -1,6 +1,6 @@
-"""The parts of a task file that tasks of all kinds share: subwords, the model, its training.
+"""The parts of a task file that tasks of all kinds share: subwords and training.
 
-Leaves to others: the data (`data_settings`), the kinds (`kinds`).
+Leaves to others: the data (`data_settings`), the model (`model_settings`), the kinds (`kinds`).
 """
 
 import os
@@ -94,49 +94,6 @@ class TokenizerSettings(Settings):
     """
 
     size: Count = 2000
-
-
-class ModelSettings(Settings):
-    """The model that is trained: a new one of some shape, or one of a folder.
-
-    Attributes:
-        pretrained: A folder that holds a model and its tokenizer; None: a new model.
-        width: Channels of a token.
-        layers: Of the encoder, and as many of the decoder.
-        heads: Of each attention; they share the width.
-        ffn: Channels between the two layers of a feed-forward network.
-        dropout: Probability of dropping a channel.
-        positions: The most tokens of a text.
-    """
-
-    pretrained: Annotated[str | None, Paths()] = None
-    width: Count = 128
-    layers: Count = 2
-    heads: Count = 4
-    ffn: Count = 512
-    dropout: Fraction = 0.1
-    positions: Count = 256
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> "ModelSettings":
-        if self.width % self.heads:
-            raise ValueError(
-                f"width {self.width} cannot be shared by {self.heads} heads; try a multiple"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_pretrained_model_has_its_shape(self) -> "ModelSettings":
-        own = [
-            name
-            for name in ("width", "layers", "heads", "ffn")
-            if getattr(self, name) != type(self).model_fields[name].default
-        ]
-        if self.pretrained is not None and own:
-            raise ValueError(
-                f"a pretrained model has its own shape; delete {' and '.join(own)}, or pretrained"
-            )
-        return self
 
 
 class TrainingSettings(Settings):

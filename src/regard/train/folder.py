@@ -74,6 +74,11 @@ class RunFolder:
         return self.model / "mode.json"
 
     @property
+    def adapter(self) -> Path:
+        """What tuning added, on its own; the model needs it no more."""
+        return self.path / "adapter"
+
+    @property
     def metrics(self) -> Path:
         """The scores; their being there means that the run is finished."""
         return self.path / "metrics.json"
@@ -192,21 +197,33 @@ def begin_run(path: str | os.PathLike, task: Task, mode: Mode | None) -> RunFold
     Raises:
         TaskError: If there is something already.
     """
+    check_free(path)
     folder = RunFolder(Path(path))
-    if folder.path.exists() and not folder.path.is_dir():
-        raise TaskError(f"{path}: this is a file; a run needs a folder")
-    if folder.path.is_dir() and (names := sorted(os.listdir(path))):
-        raise TaskError(
-            f"{path}: the folder is not empty, it holds {', '.join(names[:3])}"
-            f"{', …' if len(names) > 3 else ''}; choose another with --run, or continue the run "
-            "that is there with --resume"
-        )
     folder.model.mkdir(parents=True)
     if mode is not None:
         save_mode(mode, folder.mode)
     with written_whole(folder.task) as part:
         save_task(_resolved(task, mode, folder), part)
     return folder
+
+
+def check_free(path: str | os.PathLike) -> None:
+    """Check that a run can begin in a folder.
+
+    Args:
+        path: Where; there must be nothing yet.
+
+    Raises:
+        TaskError: If there is something already.
+    """
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise TaskError(f"{path}: this is a file; a run needs a folder")
+    if os.path.isdir(path) and (names := sorted(os.listdir(path))):
+        raise TaskError(
+            f"{path}: the folder is not empty, it holds {', '.join(names[:3])}"
+            f"{', …' if len(names) > 3 else ''}; choose another with --run, or continue the run "
+            "that is there with --resume"
+        )
 
 
 def _resolved(task: Task, mode: Mode | None, folder: RunFolder) -> Task:

@@ -24,7 +24,8 @@ def build_model(learner: Learner, mode: Mode | None = None) -> PreTrainedModel:
 
     Args:
         learner: Knows its shape and its seed.
-        mode: What its attention runs; None leaves it as it is.
+        mode: What its attention runs; None leaves it as it is, which may be a mode of the
+            pretrained model.
 
     Returns:
         The model; the same seed gives the same new weights.
@@ -34,7 +35,9 @@ def build_model(learner: Learner, mode: Mode | None = None) -> PreTrainedModel:
     """
     torch.manual_seed(learner.task.training.seed)
     model, settings = learner.build(), learner.task.training
-    if mode is not None:
+    before: Mode | None = getattr(model, "regard_mode", None)
+    # Of the mode it was trained with, a pretrained model has the parameters as well.
+    if mode is not None and (before is None or before.hash != mode.hash):
         hf.apply(model, mode)
     if settings.attention_dropout is not None:
         set_attention_dropout(model, settings.attention_dropout)

@@ -22,6 +22,7 @@ from regard.data.record import Record
 from regard.errors import TaskError
 from regard.learners import Evaluation, Learner, evaluate, learner_class
 from regard.learners.class_weights import check_class_weights
+from regard.learners.pretrained import fit
 from regard.learners.tokenizer import read_tokenizer
 from regard.metrics.translation import signatures
 from regard.metrics.uncertainty import bootstrap
@@ -31,7 +32,7 @@ from regard.tasks.plan_data import layout_of, plan_task_data
 from regard.tasks.programs import build_mode
 from regard.train import processes
 from regard.train.examples import write_records
-from regard.train.folder import RunFolder, begin_run, continue_run
+from regard.train.folder import RunFolder, begin_run, check_free, continue_run
 from regard.train.heads import HeadLog
 from regard.train.model import build_model, load_learner, save_model
 from regard.train.r_drop import check_r_drop
@@ -40,6 +41,7 @@ from regard.train.selection import STATE, Selection, rises
 from regard.train.sittings import sitting, versions, write_sitting
 from regard.train.trackers import Tracking, check_trackers, open_trackers
 from regard.train.trainer import LearnerTrainer, build_trainer
+from regard.train.tuning import Tuning, begin_tuning
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ def train(
     kind = learner_class(task)
     check_trackers(task.tracking)
     mode = build_mode(task.mode)
+    if kind.model_class is not None:
+        task = fit(task)
+    if not resume and processes.is_first():
+        check_free(run_dir)
     corpus = load_corpus(plan_task_data(task))
     corpus.report.refuse()
     task = _with_fingerprint(task, corpus)
@@ -108,21 +114,23 @@ def train(
         check_r_drop(learner)
         selection = Selection(task.training, rises(learner, corpus))
         model = build_model(learner, mode)
+        tuning = begin_tuning(model, task)
+        running: Mode | None = getattr(model, "regard_mode", None)
         folder = RunFolder(Path(run_dir))
         if processes.is_first():
-            folder = (continue_run if resume else begin_run)(run_dir, task, mode)
-            write_sitting(folder, sitting(task, mode, _step_of(folder.last_checkpoint())))
+            folder = (continue_run if resume else begin_run)(run_dir, task, running)
+            write_sitting(folder, sitting(task, running, _step_of(folder.last_checkpoint())))
             folder.write_data_report(corpus.report)
             if corpus.report.warnings:
                 (on_report or _warn)(corpus.report)
         bar = [ProgressBar()] if progress and processes.is_first() else []
         scored = ("valid", "test") if test else ("valid",)
-        return _train(learner, model, folder, corpus, selection, [*watchers, *bar], scored)
+        return _train(learner, tuning, folder, corpus, selection, [*watchers, *bar], scored)
 
 
 def _train(
     learner: Learner,
-    model: PreTrainedModel,
+    tuning: Tuning,
     folder: RunFolder,
     corpus: Corpus,
     selection: Selection,
@@ -133,7 +141,9 @@ def _train(
     log = LogFile(folder.log, _step_of(checkpoint))
     stop = StopWhenAsked()
     callbacks = [log, stop, MarkWhole(), *watchers]
-    trainer = build_trainer(learner, model, corpus.splits, folder.checkpoints, callbacks, selection)
+    trainer = build_trainer(
+        learner, tuning, corpus.splits, folder.checkpoints, callbacks, selection
+    )
     with stop.listen(), _tracked(trainer, folder, log):
         _learn(trainer, checkpoint)
     state = trainer.state
@@ -146,9 +156,16 @@ def _train(
         kept = best
         trainer.load_weights(folder.checkpoints / f"checkpoint-{best}")
     # Takes bfloat16 out again, so that the model is scored as it will be loaded.
-    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    trainer.accelerator.unwrap_model(tuning.model, keep_fp32_wrapper=False)
+    model = tuning.finish(folder.adapter)
     save_model(model, learner.tokenizer, folder.model)
-    trained = {"steps": state.global_step, "kept_step": kept, "seconds": log.seconds}
+    trained = {
+        "steps": state.global_step,
+        "kept_step": kept,
+        "seconds": log.seconds,
+        "trained": tuning.count.trainable,
+        "share": tuning.count.share,
+    }
     metrics = _finish(folder, learner, corpus, model, trained, scored)
     return Result(folder.path, state.global_step, state.max_steps, metrics)
 

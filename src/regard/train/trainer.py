@@ -8,7 +8,6 @@ from accelerate.data_loader import DataLoaderShard
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
-    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -31,6 +30,7 @@ from regard.train.processes import CollateShare, SharedBatches
 from regard.train.r_drop import RDrop, twice
 from regard.train.regularise import Regularisers
 from regard.train.selection import LOSS, VALID, Selection
+from regard.train.tuning import Tuning
 
 # Draws of one process and seed are none of another's.
 _MANY_PROCESSES = 1_000_003
@@ -49,6 +49,7 @@ class LearnerTrainer(Trainer):
     Attributes:
         batches: Draws the training batches.
         learner: Knows the task.
+        tuning: Knows what is trained.
         valid: The validation rows.
         selection: Knows when training ends, and with what.
         regularisers: What attention should do, as terms of the loss.
@@ -56,6 +57,7 @@ class LearnerTrainer(Trainer):
 
     batches: TokenBudgetBatches
     learner: Learner
+    tuning: Tuning
     valid: list[Record]
     selection: Selection
     regularisers: Regularisers
@@ -105,7 +107,7 @@ class LearnerTrainer(Trainer):
         Returns:
             The loss, or the loss and the outputs.
         """
-        if isinstance(self.compute_loss_func, RDrop):
+        if self.learner.task.training.r_drop:
             inputs = twice(inputs)
         if not (self.regularisers and model.training):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -162,11 +164,21 @@ class LearnerTrainer(Trainer):
             checkpoint: Its folder.
         """
         self._load_from_checkpoint(str(checkpoint))
+        self.tuning.load_state(checkpoint)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        self.tuning.save_state(Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.tuning.load_state(Path(checkpoint))
 
 
 def build_trainer(
     learner: Learner,
-    model: PreTrainedModel,
+    tuning: Tuning,
     splits: Splits[Record],
     checkpoints: Path,
     callbacks: list[TrainerCallback],
@@ -176,7 +188,7 @@ def build_trainer(
 
     Args:
         learner: How to feed and judge the model.
-        model: What to train.
+        tuning: What to train of which model.
         splits: What to train on, and what to watch.
         checkpoints: Where checkpoints go.
         callbacks: Who else is told of each step.
@@ -197,16 +209,16 @@ def build_trainer(
     order = settings.seed if settings.order_seed is None else settings.order_seed
     batches = TokenBudgetBatches(examples, settings.batch_tokens, order)
     trainer = LearnerTrainer(
-        model=model,
+        model=tuning.model,
         args=_arguments(settings, checkpoints, selection, learner.batch, watching=bool(watched)),
         data_collator=GuidedCollate(learner.collate),
         train_dataset=EpochExamples(examples, batches, learner.vary),
         eval_dataset=watched or None,  # type: ignore[arg-type]
-        compute_loss_func=loss,
-        callbacks=[selection, *callbacks],
+        compute_loss_func=tuning.loss(loss),
+        callbacks=[selection, *callbacks, *tuning.watchers],
     )
     trainer.learner, trainer.valid, trainer.selection = learner, splits.valid, selection
-    trainer.regularisers = Regularisers(learner, model)
+    trainer.tuning, trainer.regularisers = tuning, Regularisers(learner, tuning.model)
     trainer.batches = batches
     trainer.remove_callback(PrinterCallback)
     if processes.rank():

@@ -17,6 +17,9 @@ _LATER = {
     "adalora": "ranks",
     "AllocateRanks": "ranks",
     "BottleneckConfig": "bottleneck",
+    "build_in": "built_in",
+    "choose_targets": "choose",
+    "own_names": "built_in",
     "HeadLoraConfig": "heads",
 }
 
