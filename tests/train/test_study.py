@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_the_test_rows_are_never_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "load_corpus", guarded)
     (found,) = tune(task, tmp_path / "study")
     assert found.state == "finished" and asked == []
-    (folder,) = StudyFolder(tmp_path / "study").trials.iterdir()
+    (folder,) = StudyFolder(tmp_path / "study").trials.glob("*/")
     metrics = json.loads(RunFolder(folder).metrics.read_text())
     assert "test" not in metrics and not RunFolder(folder).records.exists()
     # The guard sees a run that scores the test rows.
@@ -121,7 +122,7 @@ def test_a_search_that_was_stopped_goes_on_with_the_trial_at_hand(searched, tmp_
     assert [one.state for one in found] == ["finished", "stopped", "finished", "finished"]
     assert found[2].settings == found[1].settings == whole[1].settings
     assert found[2].value == whole[1].value
-    assert len(list(StudyFolder(tmp_path / "study").trials.iterdir())) == 3
+    assert len(list(StudyFolder(tmp_path / "study").trials.glob("*/"))) == 3
 
 
 def test_a_finished_search_may_be_asked_for_more(searched, tmp_path):
@@ -171,7 +172,29 @@ def test_settings_that_do_not_go_together_fail_alone(tmp_path):
 
 def test_several_workers_share_the_trials(tmp_path):
     found = tune(make(tmp_path, {"steps": 2}, trials=4), tmp_path / "study", workers=2)
-    assert [one.state for one in found].count("finished") >= 4
+    assert [one.state for one in found] == ["finished"] * 4
+    assert len({json.dumps(one.settings) for one in found}) == 4
+
+
+def test_workers_that_draw_the_same_settings_share_a_run(tmp_path):
+    ranges = {"training.lr": [0.01, 0.01]}
+    task = make(tmp_path, {"steps": 2}, ranges=ranges, trials=3)
+    found = tune(task, tmp_path / "study", workers=2)
+    assert [one.state for one in found] == ["finished"] * 3
+    assert len({one.value for one in found}) == 1
+
+
+def test_trials_drawn_at_the_same_time_differ_and_are_no_more_than_asked(tmp_path):
+    search = make(tmp_path, trials=12).search
+    database = tmp_path / "study.sqlite"
+    workers = [Trials(database, search) for _ in range(4)]
+
+    def work(trials):
+        return [one.settings for one in iter(trials.draw, None)]
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        drawn = [one for found in pool.map(work, workers) for one in found]
+    assert len(drawn) == len({json.dumps(one) for one in drawn}) == 12
 
 
 def test_which_metrics_are_better_when_lower_agrees_with_the_metrics():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from regard.errors import TaskError, nearest
@@ -152,8 +153,22 @@ def run_trial(
         TaskError: If the settings do not go together.
         DataError: If the data cannot be used.
     """
-    assert task.search is not None
     folder = folder_of(trials, settings)
+    try:
+        # Another process may be trying the same settings; its figures are as good.
+        with FileLock(folder.path.with_suffix(".lock")):
+            return _run(task, settings, folder, hopeless)
+    except KeyboardInterrupt:
+        return Outcome("stopped")
+
+
+def _run(
+    task: Task,
+    settings: Mapping[str, Any],
+    folder: RunFolder,
+    hopeless: Callable[[int, float], bool],
+) -> Outcome:
+    assert task.search is not None
     metrics = json.loads(folder.metrics.read_text("utf-8")) if folder.metrics.is_file() else None
     if metrics is None:
         watch = Watch(task.search.metric, hopeless)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from regard.metrics.need import need
 from regard.tasks.search_settings import Range, SearchSettings
 from regard.train.trial import Outcome, goodness
@@ -71,6 +73,7 @@ class Trials:
             TaskError: If Optuna is not installed.
         """
         self.optuna, self.search = need("optuna"), search
+        self.lock = database.with_suffix(".lock")
         self.optuna.logging.set_verbosity(self.optuna.logging.WARNING)
         self.study = self.optuna.create_study(
             study_name="search",
@@ -86,6 +89,21 @@ class Trials:
         Returns:
             The settings, or None if as many trials were begun as are asked for.
         """
+        # One process at a time, so that no two draw the same and none draws one too many.
+        with FileLock(self.lock):
+            trial = self._begin()
+            if trial is None:
+                return None
+            settings = {key: _draw(trial, key, one) for key, one in self.search.ranges.items()}
+
+        def hopeless(step: int, good: float) -> bool:
+            trial.report(good, step)
+            return bool(trial.should_prune())
+
+        return Drawn(trial, settings, hopeless)
+
+    def _begin(self) -> Any:
+        """Return a trial of Optuna that draws as its number has it, or None."""
         tried = [one for one in self.study.trials if not _is_stopped(one)]
         if len([one for one in tried if one.state.name != "WAITING"]) >= self.search.trials:
             return None
@@ -94,14 +112,7 @@ class Trials:
         samplers = self.optuna.samplers
         kind = samplers.TPESampler if self.search.sampler == "tpe" else samplers.RandomSampler
         self.study.sampler = kind(seed=seed)
-        trial = self.study.ask()
-        settings = {key: _draw(trial, key, one) for key, one in self.search.ranges.items()}
-
-        def hopeless(step: int, good: float) -> bool:
-            trial.report(good, step)
-            return bool(trial.should_prune())
-
-        return Drawn(trial, settings, hopeless)
+        return self.study.ask()
 
     def end(self, drawn: Drawn, outcome: Outcome, problem: str | None = None) -> Trial:
         """Write down what came of a trial.
