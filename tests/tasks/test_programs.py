@@ -7,7 +7,7 @@ import pytest
 from regard.catalogue.find_program import load_program
 from regard.errors import FileError, InputError, RegardError
 from regard.ir.files import save
-from regard.modes import Mode, save_mode
+from regard.modes import READY, Mode, save_mode
 from regard.tasks.programs import build_mode
 from tests.train.tiny import PROGRAMS
 
@@ -71,6 +71,17 @@ def test_other_kind_of_reference_is_refused():
     assert message.startswith(
         "mode.cross: 'some/additive' names no program; give the name of a variant"
     )
+
+
+def test_mode_may_name_a_ready_mode_for_each_role():
+    mode = build_mode({"encoder": "local", "cross": "aligned"})
+    assert mode is not None
+    found = {one.role: one.program for one in mode.assignments}
+    assert found == {
+        "encoder": READY["local"].programs["encoder"], "cross": READY["aligned"].programs["cross"]
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"mode\.cross: mode local has nothing for role 'cross'"):
+        build_mode({"cross": "local"})
 
 
 def test_mode_may_name_variants_of_the_catalogue():

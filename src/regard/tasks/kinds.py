@@ -53,8 +53,8 @@ class Task(Settings):
         data: Where the rows are.
         tokenizer: Subwords.
         model: The shape of the model.
-        mode: None for plain attention; a mode's .json file; or a program for each role: a name of
-            the catalogue, `file.py:name` or a program's .json file.
+        mode: None for plain attention; a mode's .json file; or for each role a ready mode's name or
+            a program: a name of the catalogue, `file.py:name` or a program's .json file.
         training: How it is trained.
         search: Which of these settings are tried, and how; of no weight in a single training.
         attention: What attention should do, and what is written down of it.
