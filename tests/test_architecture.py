@@ -35,6 +35,8 @@ MAY_IMPORT = {
     "tasks": "errors catalogue data modes",
     "learners": "errors data hf metrics tasks",
     "train": "errors data hf learners metrics tasks modes view",
+    "customise": "errors ir passes catalogue data hf learners metrics modes search tasks train"
+    " view",
     "view": "errors ir ops",
     "serve": "errors hf modes view",
     "testing": "errors ir lang backends reference ops",

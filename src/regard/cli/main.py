@@ -22,6 +22,7 @@ from regard.cli import (
     train,
     translate,
     tune,
+    verdict,
 )
 from regard.errors import RegardError
 
@@ -67,6 +68,6 @@ app.command("data")(data.check_data)
 app.command("schema")(schema.print_schema)
 for command in (
     *(train.train, evaluate.evaluate, compare.compare, predict.predict, translate.translate),
-    *(tune.tune, cache.cache),
+    *(tune.tune, verdict.verdict, cache.cache),
 ):
     app.command()(command)

@@ -52,6 +52,19 @@ class Measure(ABC):
             The metric of N + M examples.
         """
 
+    def left_out(self) -> np.ndarray:
+        """Return the metric without each example in turn.
+
+        Returns:
+            float64 (N,); NaN where it is undefined then.
+        """
+        found = []
+        for place in range(len(self)):
+            weights = np.ones((1, len(self)))
+            weights[0, place] = 0
+            found.append(float(self.of(weights)[0]))
+        return np.array(found, dtype=np.float64)
+
     @property
     def counts(self) -> Mapping[str, float]:
         """What the metric is counted from."""
@@ -117,6 +130,15 @@ class Tally(Measure):
         """
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return self.formula(np.asarray(weights, np.float64) @ self.rows)
+
+    def left_out(self) -> np.ndarray:
+        """Return the metric without each example in turn.
+
+        Returns:
+            float64 (N,); NaN where it is undefined then.
+        """
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return self.formula(self.rows.sum(0) - self.rows)
 
     def joined(self, other: Any) -> Self:
         """Return the same metric over the examples of both, these first.

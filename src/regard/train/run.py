@@ -98,19 +98,13 @@ def train(
         TaskError: If the run folder is taken, or holds nothing to continue.
         DataError: If the data cannot be used; nothing was trained then.
     """
-    kind = learner_class(task)
     check_trackers(task.tracking)
     mode = build_mode(task.mode)
-    if kind.model_class is not None:
-        task = fit(task)
     if not resume and processes.is_first():
         check_free(run_dir)
-    corpus = load_corpus(plan_task_data(task))
-    corpus.report.refuse()
-    task = _with_fingerprint(task, corpus)
-    check_class_weights(task.training.class_weights, corpus.labels)
-    with _threads(task.training.threads), _quiet():
-        learner = kind(task, _tokenizer(kind, task, corpus), corpus.labels)
+    with working(task.training.threads):
+        learner, corpus = prepare(task)
+        task = learner.task
         check_r_drop(learner)
         selection = Selection(task.training, rises(learner, corpus))
         model = build_model(learner, mode)
@@ -126,6 +120,29 @@ def train(
         bar = [ProgressBar()] if progress and processes.is_first() else []
         scored = ("valid", "test") if test else ("valid",)
         return _train(learner, tuning, folder, corpus, selection, [*watchers, *bar], scored)
+
+
+def prepare(task: Task) -> tuple[Learner, Corpus]:
+    """Read the rows of a task and make what feeds and judges its model.
+
+    Args:
+        task: The task.
+
+    Returns:
+        The learner, whose task has the fingerprint of its data, and the rows.
+
+    Raises:
+        TaskError: If there is no learning this task, or its settings do not fit its labels.
+        DataError: If the data cannot be used.
+    """
+    kind = learner_class(task)
+    if kind.model_class is not None:
+        task = fit(task)
+    corpus = load_corpus(plan_task_data(task))
+    corpus.report.refuse()
+    task = _with_fingerprint(task, corpus)
+    check_class_weights(task.training.class_weights, corpus.labels)
+    return kind(task, _tokenizer(kind, task, corpus), corpus.labels), corpus
 
 
 def _train(
@@ -219,6 +236,20 @@ def _tokenizer(kind: type[Learner], task: Task, corpus: Corpus) -> PreTrainedTok
 
 def _step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+@contextlib.contextmanager
+def working(threads: int | None) -> Iterator[None]:
+    """Work as a training does: with its threads, and without words of transformers.
+
+    Args:
+        threads: Of torch; None leaves them as they are.
+
+    Yields:
+        Nothing.
+    """
+    with _threads(threads), _quiet():
+        yield
 
 
 @contextlib.contextmanager

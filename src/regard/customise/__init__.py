@@ -1,0 +1,1 @@
+"""Attention customised for a task: finding modes, and the verdict on those that were found."""
