@@ -61,6 +61,28 @@ def test_little_work_ends_where_it_says():
 
 
 @pytest.mark.parametrize(
+    ("shape", "program", "best"),
+    [
+        # (8 · 8 · N · N pairs) · (32 + 32 channels) = 2²⁸ at N = 256, 2²⁶ at 128.
+        ((8, 8, 128, 32), "causal", "sdpa"),
+        ((8, 8, 129, 32), "causal", "cpu"),
+        # (N · N pairs) · (8 + 8 channels) = 2¹⁸ at N = 128.
+        ((1, 1, 127, 8), "learned_sink", "tiled"),
+        ((1, 1, 128, 8), "learned_sink", "cpu"),
+    ],
+)
+def test_short_rows_are_trained_by_torch_and_tiles_only_with_next_to_nothing_to_do(
+    shape, program, best
+):
+    q, other = torch.zeros(shape, requires_grad=True), torch.zeros(shape)
+    assert prepare(PROGRAMS[program], q, other, other, {}, Options())[0].plan.candidates[0] == best
+    # Nobody trains in half precision by torch's kernels for the sake of short rows.
+    half = torch.zeros(shape, dtype=torch.bfloat16, requires_grad=True)
+    kind, _ = prepare(PROGRAMS[program], half, half, half, {}, Options())
+    assert kind.plan.candidates[0] == ("tiled" if best == "tiled" else "cpu")
+
+
+@pytest.mark.parametrize(
     ("heads", "rows", "keys", "dtype", "best"),
     [
         (8, 1, 1024, torch.float32, "cpu"),

@@ -1,5 +1,6 @@
 """The command `regard`: its subcommands, and how an error looks to a person."""
 
+import errno
 from typing import Any
 
 import typer
@@ -27,6 +28,19 @@ from regard.cli import (
 from regard.errors import RegardError
 
 WRONG_USE = 2
+_ELSEWHERE = "name another place"
+# What can be done about errors of the system that are no bug.
+_MENDS = {
+    errno.ENOSPC: "make room, or name a place on another disk; a run goes on with --resume",
+    errno.EDQUOT: "make room, or name a place on another disk; a run goes on with --resume",
+    errno.EROFS: _ELSEWHERE,
+    errno.ENOTDIR: f"there is a file where a folder belongs; {_ELSEWHERE}",
+    errno.EISDIR: f"there is a folder where a file belongs; {_ELSEWHERE}",
+    errno.ENAMETOOLONG: "name another",
+    errno.EACCES: f"allow it, or {_ELSEWHERE}",
+    errno.EPERM: f"allow it, or {_ELSEWHERE}",
+    errno.ENOENT: "there is no such place; make it, or name another",
+}
 
 
 class Commands(TyperGroup):
@@ -48,6 +62,13 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except RegardError as problem:
             typer.echo(f"error: {problem}", err=True)
+            raise typer.Exit(WRONG_USE) from None
+        except OSError as problem:
+            if problem.errno not in _MENDS:
+                raise
+            place = f"{problem.filename}: " if problem.filename else ""
+            mend = _MENDS[problem.errno]
+            typer.echo(f"error: {place}{problem.strerror}; {mend}", err=True)
             raise typer.Exit(WRONG_USE) from None
 
 

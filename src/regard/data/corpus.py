@@ -59,7 +59,7 @@ def load_corpus(plan: Plan) -> Corpus:
     if plan.sha256 not in (None, found):
         raise DataError(
             f"{', '.join(files)}: the data have changed: their sha256 is {found[:12]}…, "
-            f"data.sha256 says {str(plan.sha256)[:12]}…"
+            f"data.sha256 says {str(plan.sha256)[:12]}…; put those rows back, or delete data.sha256"
         )
     parts = {split: _without_repeats(plan, rows, report) for split, rows in parts.items()}
     parts, labels = keep_known_labels(plan, parts, report)

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 
 from regard.data.check_labels import find_typos, spans_of
 from regard.data.check_rows import check_spans, is_span_scheme
+from regard.data.kinds import DataKind
 from regard.data.plan import Plan
 from regard.data.record import Record
 from regard.data.report import WARN, Report
 from regard.data.split import Splits
-from regard.errors import nearest
+from regard.errors import DataError, nearest
 
 Parts = Mapping[str, list[Record]]
 
@@ -63,6 +64,27 @@ def keep_known_labels(
             else:
                 kept[split].append(record)
     return kept, labels
+
+
+def check_known(kind: DataKind, labels: Iterable[str], records: Iterable[Record]) -> None:
+    """Refuse records that a model has no label for; of tags it may lack some.
+
+    Args:
+        kind: Which field holds a label.
+        labels: Those of the model.
+        records: What it is to be scored on.
+
+    Raises:
+        DataError: If a label is not among them.
+    """
+    known = frozenset(labels)
+    for record in records:
+        label = None if kind.labels is None else record.values[kind.labels]
+        if isinstance(label, str) and label not in known:
+            raise DataError(
+                f"{record.place}: the label '{label}' is not among those of the model; "
+                f"{nearest(label, known)}"
+            )
 
 
 def keep_whole_spans(plan: Plan, parts: Parts, report: Report) -> dict[str, list[Record]]:

@@ -137,6 +137,12 @@ def check_loaded(model: PreTrainedModel, found: Folder, info: dict[str, Any]) ->
         raise _differs(found.weights, name, shape, wanted)
     if info["error_msgs"]:
         raise FileError(f"{found.weights}: {info['error_msgs'][0]}")
+    for name, weight in model.named_parameters():
+        if not weight.is_meta and torch.isnan(weight).any():
+            raise FileError(
+                f"{found.weights}: {name} holds NaN, so the model can answer nothing; it was saved "
+                "after its training had diverged"
+            )
     same = type(model).__name__ in found.architectures
     missing, surplus = info["missing_keys"], info["unexpected_keys"]
     if missing and not same:

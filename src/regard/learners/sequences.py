@@ -10,7 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel, PreTrainedModel
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    MarianConfig,
+    MarianMTModel,
+    PreTrainedModel,
+)
 
 from regard.data.record import Record
 from regard.learners.batches import Collate, Example
@@ -20,6 +26,8 @@ from regard.learners.whole import load_whole
 from regard.tasks.kind_settings import WritingSettings
 from regard.tasks.kinds import SummarisationTask
 
+# Which entries of transformers' configuration of generation speak of single tokens.
+_OF_TOKENS = ("_token_id", "bad_words_ids", "suppress_tokens")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n+")
 
 
@@ -58,7 +66,10 @@ class SequenceLearner(Learner):
         if self.shape.pretrained is None:
             return MarianMTModel(self._config())
         model = load_whole(self.shape, AutoModelForSeq2SeqLM)
+        if model.config.decoder_start_token_id is None:
+            model.config.decoder_start_token_id = self.pad
         self.start = model.config.decoder_start_token_id
+        model.generation_config = _marks(model.generation_config, self.start)
         return model
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
@@ -203,6 +214,22 @@ class SummarisationLearner(SequenceLearner):
         """Whether ROUGE compares stems."""
         assert isinstance(self.task, SummarisationTask)
         return self.task.metrics.model_dump()
+
+
+def _marks(config: GenerationConfig, start: int | None) -> GenerationConfig:
+    """Return the marks that a model writes by.
+
+    How it wrote for another task, how long and by how many beams, is none of this one's.
+
+    Args:
+        config: That of the other task.
+        start: The token that starts the decoder.
+
+    Returns:
+        Likewise, with nothing but what is said of single tokens.
+    """
+    kept = {name: one for name, one in config.to_dict().items() if name.endswith(_OF_TOKENS)}
+    return GenerationConfig(**{**kept, "decoder_start_token_id": start})
 
 
 def sentences(text: str) -> list[str]:

@@ -46,6 +46,12 @@ _FIRST_IN_SMALL = ((1 << 22, ("sdpa", "tiled")), (1 << 24, ("sdpa",)))
 # in half precision torch reads as fast.
 _FIRST_IN_SMALL_STEPS = ((1 << 20, ("sdpa", "tiled")),)
 _FEW_ROWS, _MANY_KEYS = 4, 512
+# Training repeats a call thousands of times: a kernel pays back its build unless there is next to
+# nothing to do, and takes a quarter to a half of the time of tiles. But rows this short torch's
+# kernels run forward and backward in half to nine tenths of the time of ours (measured with 32 and
+# 64 channels; only a bias beside padding already loses a fifth at the end of that range).
+_FIRST_IN_SMALL_TRAINING = ((1 << 18, ("sdpa", "tiled")), (1 << 24, ("sdpa",)))
+_SHORT_ROW = 128
 # With fewer pairs for each row of either side, states cost more than the pairs (measured on two
 # AVX2 cores with 64 channels: 512 queries and 512 keys).
 _FEWEST_PAIRS_A_ROW = 256
@@ -100,10 +106,7 @@ def _order(request: Request, known: dict[str, Backend]) -> list[str]:
                 f"{nearest(unknown[0], known)}"
             )
         return names
-    pairs = request.batch * request.heads * request.queries * request.keys
-    work = pairs * (request.width + request.value_width)
-    limits = _FIRST_IN_SMALL_STEPS if _is_step(request) else _FIRST_IN_SMALL
-    first = next((names for limit, names in limits if work < limit), ())
+    first = _first(request)
     few = request.queries * request.keys < _FEWEST_PAIRS_A_ROW * (request.queries + request.keys)
     last = ("linear", "reference") if few else ()
 
@@ -112,6 +115,19 @@ def _order(request: Request, known: dict[str, Backend]) -> list[str]:
         return name not in first, name in last, name != "linear", _LATE.get(name, 0)
 
     return sorted(known, key=rank)
+
+
+def _first(request: Request) -> tuple[str, ...]:
+    """Return the names of the backends that come before all others in a call of this size."""
+    pairs = request.batch * request.heads * request.queries * request.keys
+    work = pairs * (request.width + request.value_width)
+    limits = _FIRST_IN_SMALL_STEPS if _is_step(request) else _FIRST_IN_SMALL
+    others: tuple[str, ...] = ()
+    if request.wanted and request.device == "cpu":
+        limits = _FIRST_IN_SMALL_TRAINING
+        short = max(request.queries, request.keys) <= _SHORT_ROW
+        others = ("sdpa",) if short and request.dtype.itemsize >= 4 else ()
+    return next((names for limit, names in limits if work < limit), others)
 
 
 def _is_step(request: Request) -> bool:

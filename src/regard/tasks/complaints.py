@@ -27,7 +27,11 @@ def complain(
     for error in problem.errors():
         # A union adds the names of its members to the place.
         members = ("str", "int", "float", "[key]")
-        place = tuple(str(part) for part in error["loc"] if str(part) not in members)
+        place = tuple(
+            str(part)
+            for part in error["loc"]
+            if str(part) not in members and not str(part).startswith(("list[", "function-"))
+        )
         dotted = ".".join(place)
         if error["type"] == "extra_forbidden":
             known = _fields_at(place[:-1], schema)

@@ -13,6 +13,7 @@ from typing import Any
 from regard.errors import DataError, FileError, TaskError, located
 from regard.metrics.records import Record, check_record, fingerprint
 from regard.train.folder import RunFolder
+from regard.train.lines import read_object
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_records(path: str | os.PathLike) -> tuple[Measured, list[Record]]:
     folder = RunFolder(Path(path))
     if not folder.task.is_file():
         raise TaskError(f"{folder.path}: there is no run here; it would hold a task.yaml")
-    folder.finished_model()
+    folder.check_finished()
     measured = _read_measured(folder)
     if not folder.records.is_file():
         raise TaskError(
@@ -81,11 +82,7 @@ def read_records(path: str | os.PathLike) -> tuple[Measured, list[Record]]:
 
 
 def _read_measured(folder: RunFolder) -> Measured:
-    try:
-        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise FileError(f"{folder.metrics}: this is not JSON ({problem})") from None
-    found = metrics.get("measured") if isinstance(metrics, dict) else None
+    found = read_object(folder.metrics).get("measured")
     if found is None:
         raise TaskError(
             f"{folder.path}: this run is of a version that kept no answers; train it anew"

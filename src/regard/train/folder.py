@@ -14,6 +14,7 @@ from regard.errors import TaskError
 from regard.modes import Mode, load_mode, save_mode
 from regard.tasks.kinds import Task
 from regard.tasks.task_file import load_task, save_task
+from regard.train.checkpoint import check_checkpoint
 
 # In a checkpoint that all processes have written to its end.
 WHOLE = "whole"
@@ -32,20 +33,6 @@ def written_whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.part")
     yield part
     os.replace(part, path)
-
-
-def read_lines(path: Path) -> list[Any]:
-    """Read a file of JSON lines, which a killed process may have cut.
-
-    Args:
-        path: The file.
-
-    Returns:
-        One value a line, without a last line that was cut short; nothing without a file.
-    """
-    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
-    # What follows the last end of a line was cut short.
-    return [json.loads(line) for line in lines[:-1]]
 
 
 @dataclass(frozen=True)
@@ -119,14 +106,18 @@ class RunFolder:
         Returns:
             Its folder, or None.
         """
-        complete = [mark.parent for mark in self.checkpoints.glob(f"*/{WHOLE}")]
+        complete = [one for one in self._each_checkpoint() if (one / WHOLE).is_file()]
         return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
     def drop_cut_checkpoints(self) -> None:
         """Delete checkpoints that were cut short, which would count among those that are kept."""
-        for folder in self.checkpoints.glob("*"):
+        for folder in self._each_checkpoint():
             if not (folder / WHOLE).is_file():
                 shutil.rmtree(folder)
+
+    def _each_checkpoint(self) -> list[Path]:
+        found = self.checkpoints.glob("checkpoint-*")
+        return [one for one in found if one.name.rpartition("-")[2].isdecimal()]
 
     def read_task(self) -> Task:
         """Return the task of the run.
@@ -148,11 +139,24 @@ class RunFolder:
             The folder.
 
         Raises:
+            TaskError: If the run has not finished, or its model is gone.
+        """
+        self.check_finished()
+        if not self.model.is_dir():
+            raise TaskError(
+                f"{self.path}: the folder {self.model.name} of its model is gone; put it back, or "
+                "train anew"
+            )
+        return self.model
+
+    def check_finished(self) -> None:
+        """Refuse a run that has no scores yet.
+
+        Raises:
             TaskError: If the run has not finished.
         """
         if not self.metrics.is_file():
             raise TaskError(f"{self.path}: this run is not finished; continue it with --resume")
-        return self.model
 
     def write_data_report(self, report: Report) -> None:
         """Write what was found in the data.
@@ -260,6 +264,8 @@ def continue_run(path: str | os.PathLike, task: Task, mode: Mode | None) -> RunF
             "Undo that, or begin another run with --run"
         )
     folder.drop_cut_checkpoints()
+    if (checkpoint := folder.last_checkpoint()) is not None:
+        check_checkpoint(checkpoint, task.training.steps)
     return folder
 
 

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regard import hf
+from regard.errors import FileError
 from regard.hf.dropout import drop_heads, set_attention_dropout
 from regard.hf.quiet import quiet
 from regard.learners import Learner, learner_class
@@ -78,7 +79,15 @@ def load_learner(run_dir: str | os.PathLike) -> tuple[Learner, PreTrainedModel]:
     kind = learner_class(task)
     model, tokenizer = load_model(folder.finished_model(), kind.model_class)
     names: Any = model.config.id2label
-    return kind(task, tokenizer, list(names.values())), model
+    labels = list(names.values())
+    learner = kind(task, tokenizer, labels)
+    outputs = getattr(model.config, "outputs", len(labels))
+    if task.data.data_kind().labels is not None and len(labels) != outputs:
+        raise FileError(
+            f"{folder.model / 'config.json'}: id2label names {len(labels)} labels, and the model "
+            f"has {outputs} outputs; put the run's own file back, or train anew"
+        )
+    return learner, model
 
 
 def load_model(

@@ -21,7 +21,8 @@ from rich.progress import (
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from regard.train import processes
-from regard.train.folder import WHOLE, read_lines, written_whole
+from regard.train.folder import WHOLE, written_whole
+from regard.train.lines import read_lines
 from regard.train.table import Table
 
 # The trainer's names for what we log, and ours.
@@ -88,7 +89,7 @@ class LogFile(TrainerCallback):
         # In every process, because it gives orders as well; but one alone writes.
         if not processes.is_first():
             return
-        found = list(read_lines(path))
+        found = read_lines(path, ("step", "seconds"))
         self.told = max((line["step"] for line in found), default=0)
         kept = [line for line in found if line["step"] <= step]
         self.seconds_before = kept[-1]["seconds"] if kept else 0.0

@@ -3,7 +3,6 @@
 Leaves to others: how a page looks (`view`), what a run folder holds (`folder`).
 """
 
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,10 @@ from regard import hf
 from regard.metrics.records import as_line
 from regard.modes import Mode, load_mode
 from regard.train.examples import read_records
-from regard.train.folder import RunFolder, read_lines
+from regard.train.folder import RunFolder
+from regard.train.lines import read_lines, read_object
 from regard.train.model import load_learner
-from regard.train.sittings import describe_sittings
+from regard.train.sittings import describe_sittings, read_sittings
 from regard.train.table import read_table
 from regard.view.alignment import draw_alignment
 from regard.view.heads import draw_head_curves
@@ -65,7 +65,7 @@ def write_run_report(
         FileError: If a run folder is not whole, or the page cannot be written.
     """
     folders = {name: RunFolder(Path(folder)) for name, folder in runs.items()}
-    metrics = {name: json.loads(folder.metrics.read_text()) for name, folder in folders.items()}
+    metrics = {name: read_object(folder.metrics) for name, folder in folders.items()}
     first, last = next(iter(folders.values())), list(folders)[-1]
     samples = {name: _read_samples(folder) for name, folder in folders.items()}
     record = RunRecord(
@@ -122,7 +122,7 @@ def _roles(folder: RunFolder) -> list[Role]:
 
 
 def _curve(folder: RunFolder) -> list[tuple[int, float, float]]:
-    lines = [json.loads(line) for line in folder.log.read_text(encoding="utf-8").splitlines()]
+    lines = read_lines(folder.log, ("step", "seconds"))
     return [(line["step"], line["loss"], line["seconds"]) for line in lines if "loss" in line]
 
 
@@ -205,4 +205,4 @@ def align(
 def _environment(metrics: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
     threads = metrics["training"]["threads"]
     own = {"machine": platform.machine(), "threads": threads, **metrics["versions"]}
-    return own | describe_sittings(read_lines(folder.sittings))
+    return own | describe_sittings(read_sittings(folder))

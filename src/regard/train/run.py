@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.utils import logging as bars
 
 from regard.data import Corpus, DataWarning, Report, load_corpus
+from regard.data.labels import check_known
 from regard.data.read_file import read_file
 from regard.data.record import Record
 from regard.errors import TaskError
@@ -31,6 +32,7 @@ from regard.tasks.kinds import Task
 from regard.tasks.plan_data import layout_of, plan_task_data
 from regard.tasks.programs import build_mode
 from regard.train import processes
+from regard.train.checkpoint import writing
 from regard.train.examples import write_records
 from regard.train.folder import RunFolder, begin_run, check_free, continue_run
 from regard.train.heads import HeadLog
@@ -175,7 +177,8 @@ def _train(
     # Takes bfloat16 out again, so that the model is scored as it will be loaded.
     trainer.accelerator.unwrap_model(tuning.model, keep_fp32_wrapper=False)
     model = tuning.finish(folder.adapter)
-    save_model(model, learner.tokenizer, folder.model)
+    with writing(folder.model):
+        save_model(model, learner.tokenizer, folder.model)
     trained = {
         "steps": state.global_step,
         "kept_step": kept,
@@ -356,6 +359,7 @@ def evaluate_run(run_dir: str | os.PathLike, data: str | os.PathLike | None = No
         steps = tuple(settings.normalise)
         silent = getattr(settings, "no_answer", False)
         rows = read_file(data, settings.data_kind(), layout_of(settings), steps, silent)
+        check_known(settings.data_kind(), learner.labels, rows)
     return evaluate(learner, model, rows, corpus.splits.train)
 
 

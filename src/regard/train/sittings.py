@@ -18,7 +18,8 @@ from typing import Any
 from regard.modes import Mode
 from regard.tasks.kinds import Task
 from regard.train import processes
-from regard.train.folder import RunFolder, read_lines
+from regard.train.folder import RunFolder
+from regard.train.lines import read_lines
 
 PACKAGES = ("regard", "torch", "transformers", "accelerate", "tokenizers", "numpy", "sacrebleu")
 
@@ -94,7 +95,7 @@ def write_sitting(folder: RunFolder, now: Mapping[str, Any]) -> None:
         folder: The run folder.
         now: What `sitting` returned.
     """
-    before = read_lines(folder.sittings)
+    before = read_sittings(folder)
     if before and (changes := list(_changes(before[-1], now))):
         message = (
             f"{folder.path}: continued at step {now['step']}, but {'; '.join(changes)}; the run "
@@ -103,6 +104,22 @@ def write_sitting(folder: RunFolder, now: Mapping[str, Any]) -> None:
         warnings.warn(message, SittingWarning, stacklevel=3)
     lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in (*before, now)]
     folder.write(folder.sittings, "".join(lines))
+
+
+def read_sittings(folder: RunFolder) -> list[dict[str, Any]]:
+    """Read the sittings of a run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        As `sitting` returned them, in order.
+
+    Raises:
+        FileError: If a line of their file is none.
+    """
+    keys = ("step", "versions", "code", "programs", "data", "mode", "processes")
+    return read_lines(folder.sittings, keys)
 
 
 def describe_sittings(sittings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

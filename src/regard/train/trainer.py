@@ -1,5 +1,6 @@
 """Hugging Face's trainer, with a learner's batches, its loss and its validation scores."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from regard.data.record import Record
 from regard.data.split import Splits
+from regard.errors import TaskError
 from regard.learners.batches import EpochExamples, TokenBudgetBatches
 from regard.learners.class_weights import class_weights
 from regard.learners.evaluation import records_of, values_of
@@ -26,6 +28,13 @@ from regard.learners.learner import Learner, evaluating
 from regard.metrics.records import measures_of
 from regard.tasks.settings import TrainingSettings
 from regard.train import processes
+from regard.train.checkpoint import (
+    check_names,
+    check_numbers,
+    check_optimiser,
+    loading,
+    writing,
+)
 from regard.train.processes import CollateShare, SharedBatches
 from regard.train.r_drop import RDrop, twice
 from regard.train.regularise import Regularisers
@@ -34,6 +43,8 @@ from regard.train.tuning import Tuning
 
 # Draws of one process and seed are none of another's.
 _MANY_PROCESSES = 1_000_003
+# Steps of warm-up beyond which more of them are no advice.
+_LONG_WARMUP = 1000
 _OPTIMISERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor", "sgd": "sgd"}
 _SCHEDULES = {
     "linear": "linear",
@@ -157,6 +168,13 @@ class LearnerTrainer(Trainer):
         model: Any = self.model
         return self.learner.loss(model(**inputs), labels).item()
 
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Return the length of the gradient, which all processes have alike; refuse to go on."""
+        found = super()._get_grad_norm(model, grad_norm)
+        if found is not None and not math.isfinite(float(found)):
+            raise _diverged(self.state.global_step + 1, self.learner.task.training)
+        return found
+
     def load_weights(self, checkpoint: Path) -> None:
         """Take the weights of a checkpoint.
 
@@ -164,16 +182,58 @@ class LearnerTrainer(Trainer):
             checkpoint: Its folder.
         """
         self._load_from_checkpoint(str(checkpoint))
-        self.tuning.load_state(checkpoint)
+        with loading(checkpoint):
+            self.tuning.load_state(checkpoint)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with writing(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self._loaded = Path(resume_from_checkpoint)
+        with loading(self._loaded):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            filled: Any = model or self.model
+            check_numbers(filled, self._loaded)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        missing, surplus = load_result.missing_keys, load_result.unexpected_keys
+        model: Any = self.model
+        check_names(model, missing, surplus, self._loaded)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Read nothing: no run computes in float16, whose gradients alone are scaled."""
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with loading(Path(checkpoint or "")):
+            super()._load_rng_state(checkpoint)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         self.tuning.save_state(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
+        if checkpoint is None:
+            return
+        with loading(Path(checkpoint)):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            optimiser: Any = self.optimizer
+            check_optimiser(optimiser, Path(checkpoint))
             self.tuning.load_state(Path(checkpoint))
+
+
+def _diverged(step: int, settings: TrainingSettings) -> TaskError:
+    advice = [f"a lower training.lr than {settings.lr:g}"]
+    if settings.warmup < _LONG_WARMUP:
+        advice.append(f"a longer training.warmup than {settings.warmup}")
+    if not settings.max_grad_norm:
+        advice.append("training.max_grad_norm: 1")
+    if settings.bfloat16:
+        advice.append("training.bfloat16: false")
+    return TaskError(
+        f"the training diverged: in step {step} the gradient is no longer finite; begin another "
+        f"run with {' or '.join(advice)}"
+    )
 
 
 def build_trainer(
@@ -254,6 +314,8 @@ def _arguments(
         bf16=settings.bfloat16,
         use_cpu=asks and not torch.cuda.is_available(),
         seed=settings.seed,
+        # What is not finite ends the training.
+        logging_nan_inf_filter=False,
         logging_steps=min(25, settings.steps or 25),
         save_strategy="steps",
         save_steps=settings.save_every,

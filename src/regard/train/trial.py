@@ -18,6 +18,7 @@ from regard.metrics.records import LOWER_IS_BETTER
 from regard.tasks.kinds import Task
 from regard.tasks.vary import vary
 from regard.train.folder import RunFolder
+from regard.train.lines import read_object
 from regard.train.record import valid_scores
 from regard.train.run import train
 
@@ -169,7 +170,7 @@ def _run(
     hopeless: Callable[[int, float], bool],
 ) -> Outcome:
     assert task.search is not None
-    metrics = json.loads(folder.metrics.read_text("utf-8")) if folder.metrics.is_file() else None
+    metrics = read_object(folder.metrics) if folder.metrics.is_file() else None
     if metrics is None:
         watch = Watch(task.search.metric, hopeless)
         begun = folder.task.is_file()

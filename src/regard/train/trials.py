@@ -4,7 +4,9 @@ Optuna (Akiba et al. 2019) draws values and says which trials are hopeless. Valu
 larger is better. Leaves to others: training (`trial`), the folder around the file (`study`).
 """
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from regard.errors import FileError
 from regard.metrics.need import need
 from regard.tasks.search_settings import Range, SearchSettings
 from regard.train.trial import Outcome, goodness
@@ -75,6 +78,7 @@ class Trials:
         self.optuna, self.search = need("optuna"), search
         self.lock = database.with_suffix(".lock")
         self.optuna.logging.set_verbosity(self.optuna.logging.WARNING)
+        _check_database(database)
         self.study = self.optuna.create_study(
             study_name="search",
             storage=f"sqlite:///{database.resolve()}",
@@ -180,6 +184,22 @@ class Trials:
         if self.search.pruner == "halving":
             return pruners.SuccessiveHalvingPruner()
         return pruners.MedianPruner(n_startup_trials=warmup)
+
+
+def _check_database(path: Path) -> None:
+    """Refuse a file that SQLite cannot read; its own errors come late, and from many classes."""
+    if not path.is_file():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as problem:
+        found = str(problem)
+    if found != "ok":
+        raise FileError(
+            f"{path}: this is no whole database of SQLite ({found}); put back a copy, or begin "
+            "another study with --study"
+        )
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
