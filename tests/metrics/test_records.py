@@ -126,3 +126,45 @@ def test_scores_that_are_all_equal_are_measured_by_their_error():
 )
 def test_part_of_a_record_is_one_line(part, line):
     assert as_line(part, 10 if isinstance(part, str) else None) == line
+
+
+TWO = {"tasks": {
+    "films": {"task": "classification", "options": {"labels": ["a", "b"]}},
+    "names": {"task": "tagging", "options": {}},
+}}  # fmt: skip
+
+
+def record(task, reference, prediction):
+    return {"task": task, "input": "x", "reference": reference, "prediction": prediction}
+
+
+def test_several_tasks_are_measured_each_by_its_own_records():
+    films = [record("films", "a", "a"), record("films", "b", "a")]
+    names = [record("names", ["B-x"], ["B-x"])]
+    (mixed,) = measures_of("joint", [[films[0], *names, films[1]]], TWO)
+    (alone,) = measures_of("classification", [films], TWO["tasks"]["films"]["options"])
+    found = {one.name: (one.score().value, len(one)) for one in mixed}
+    for one in alone:
+        assert found[f"films/{one.name}"] == (one.score().value, 2)
+    assert found["names/span F1"] == (1.0, 1)
+    # A task without records has no metrics.
+    (some,) = measures_of("joint", [films], TWO)
+    assert {one.name.partition("/")[0] for one in some} == {"films"}
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "message"),
+    [
+        ([], TWO, "a joint task needs records, and the option 'tasks'"),
+        ([record("films", "a", "a")], {}, "a joint task needs records, and the option 'tasks'"),
+        (
+            [record("film", "a", "a")],
+            TWO,
+            "record 1 is of task 'film'; did you mean 'films'? known: films, names",
+        ),
+        ([{"task": "films", "input": "x"}], TWO, "record 1 has no 'reference'"),
+    ],
+)
+def test_records_of_no_known_task_are_refused(records, options, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        measures_of("joint", [records], options)

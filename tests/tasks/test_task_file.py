@@ -75,7 +75,7 @@ WRONG = [
     ),
     (
         {**LEAST, "task": "poetry"},
-        "task: there is no kind 'poetry'; known: classification, language_modelling, pairs, "
+        "task: there is no kind 'poetry'; known: classification, joint, language_modelling, pairs, "
         "question_answering, retrieval, summarisation, tagging, translation",
     ),
     (

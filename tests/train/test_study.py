@@ -78,7 +78,7 @@ def test_the_table_has_a_row_for_each_trial(searched):
 
 def test_the_test_rows_are_never_looked_at(tmp_path, monkeypatch):
     task = make(tmp_path, trials=1)
-    load, asked = runs.load_corpus, []
+    load, asked = runs.load_task_data, []
 
     class Guarded(list):
         def __iter__(self):
@@ -87,12 +87,12 @@ def test_the_test_rows_are_never_looked_at(tmp_path, monkeypatch):
 
         __getitem__ = None
 
-    def guarded(plan):
-        corpus = load(plan)
+    def guarded(task):
+        corpus = load(task)
         splits = corpus.splits._replace(test=Guarded(corpus.splits.test))
         return Corpus(splits, corpus.labels, corpus.report, corpus.sha256)
 
-    monkeypatch.setattr(runs, "load_corpus", guarded)
+    monkeypatch.setattr(runs, "load_task_data", guarded)
     (found,) = tune(task, tmp_path / "study")
     assert found.state == "finished" and asked == []
     (folder,) = StudyFolder(tmp_path / "study").trials.glob("*/")

@@ -28,6 +28,10 @@ def compare(
         str | None,
         typer.Option(help="better, or not-worse; ends with code 1 unless every other run is."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Which task of a run that joins several.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Compare finished runs over the same test examples: better, worse, or no difference shown."""
@@ -36,7 +40,7 @@ def compare(
 
     if expect is not None and expect not in _EXPECTED:
         raise InputError(f"--expect is '{expect}'; {nearest(expect, _EXPECTED)}")
-    found = compare_runs(runs, level, resamples, permutations, seed)
+    found = compare_runs(runs, level, resamples, permutations, seed, task)
     if as_json:
         typer.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
     else:

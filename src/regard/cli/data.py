@@ -24,10 +24,9 @@ def check_data(
 
     Ends with code 2 if training would refuse them.
     """
-    from regard.data import load_corpus
-    from regard.tasks import load_task, plan_task_data
+    from regard.tasks import load_task, load_task_data
 
-    corpus = load_corpus(plan_task_data(load_task(task, settings or ())))
+    corpus = load_task_data(load_task(task, settings or ()))
     report = corpus.report
     if as_json:
         found = {**report.as_dict(), "labels": list(corpus.labels), "sha256": corpus.sha256}

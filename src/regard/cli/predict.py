@@ -21,6 +21,10 @@ def predict(
         Path | None,
         typer.Option(help="The .jsonl to write; standard output if not given.", show_default=False),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Which task of a run that joins several.", show_default=False),
+    ] = None,
     skip: Annotated[
         bool, typer.Option("--skip", help="Go on after a row that cannot be read or answered.")
     ] = False,
@@ -36,7 +40,7 @@ def predict(
 
     written = 0
     with _opened(out) as lines:
-        for line, answer in predict_run(run, file, note if skip else None):
+        for line, answer in predict_run(run, file, note if skip else None, task=task):
             lines.write(json.dumps({"line": line, "prediction": answer}, ensure_ascii=False) + "\n")
             lines.flush()
             written += 1

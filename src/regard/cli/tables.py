@@ -16,11 +16,28 @@ def score_table(metrics: Mapping[str, Any]) -> str:
         metrics: As `Evaluation.metrics` returns them.
 
     Returns:
-        Three lines.
+        Three lines; as many for each task if there are several.
     """
+    tasks = dict.fromkeys(name.rpartition("/")[0] for name in metrics["scores"])
+    if list(tasks) == [""]:
+        return _score_lines(metrics, f"{metrics['examples']} held-out rows")
+    return "\n".join(_score_lines(_of_task(metrics, name), name) for name in tasks)
+
+
+def _of_task(metrics: Mapping[str, Any], task: str) -> dict[str, Any]:
+    found = {**metrics}
+    for part in ("scores", "baseline"):
+        found[part] = {
+            name.removeprefix(f"{task}/"): value
+            for name, value in metrics[part].items()
+            if name.startswith(f"{task}/")
+        }
+    return found
+
+
+def _score_lines(metrics: Mapping[str, Any], heading: str) -> str:
     rows = {"this model": metrics["scores"], metrics["baseline_name"]: metrics["baseline"]}
     names = list(metrics["scores"])
-    heading = f"{metrics['examples']} held-out rows"
     wide = max(len(heading), *(len(name) + 2 for name in rows)) + 2
     columns = [max(8, len(name) + 2) for name in names]
     cells = [name.rjust(width) for name, width in zip(names, columns, strict=True)]

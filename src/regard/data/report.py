@@ -4,7 +4,7 @@ Leaves to others: the checks themselves (`check_rows`, `check_labels`, `check_sp
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
@@ -53,10 +53,12 @@ class Report:
         read: Rows read, by file.
         kept: Rows kept, by split.
         left_out: Rows left out, by reason.
+        tasks: The counts of each of several tasks, by its name.
     """
 
     def __init__(self) -> None:
         """Begin with nothing found."""
+        self.tasks: dict[str, dict[str, Any]] = {}
         self.findings: list[Finding] = []
         self.read: Counter[str] = Counter()
         self.kept: dict[str, int] = {}
@@ -96,9 +98,10 @@ class Report:
 
         Returns:
             `read`, `train`, `valid`, `test`, and `left_out` by reason; rows read are those kept and
-            those left out together.
+            those left out together. For several tasks also `tasks`, these numbers of each.
         """
-        return {"read": sum(self.read.values()), **self.kept, "left_out": dict(self.left_out)}
+        found = {"read": sum(self.read.values()), **self.kept, "left_out": dict(self.left_out)}
+        return {**found, "tasks": self.tasks} if self.tasks else found
 
     def refuse(self) -> None:
         """Do nothing if there is no error.
@@ -132,6 +135,26 @@ class Report:
             if found:
                 lines += ["", f"{level}: {len(found)}", *("  " + x for x in _grouped(found))]
         return "\n".join(lines if self.findings else [*lines, "nothing to remark"])
+
+
+def join_reports(reports: Mapping[str, Report]) -> Report:
+    """Return what was found in the data of several tasks.
+
+    Args:
+        reports: By the name of the task.
+
+    Returns:
+        All of it in one report, which also keeps the counts of each.
+    """
+    whole = Report()
+    for name, one in reports.items():
+        whole.findings += one.findings
+        whole.read += one.read
+        whole.left_out += one.left_out
+        for split, count in one.kept.items():
+            whole.kept[split] = whole.kept.get(split, 0) + count
+        whole.tasks[name] = one.counts()
+    return whole
 
 
 def _grouped(findings: list[Finding]) -> Iterator[str]:

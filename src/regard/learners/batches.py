@@ -4,6 +4,7 @@ Leaves to others: what an example holds (each learner), the training loop (`trai
 the sampler its epoch.
 """
 
+import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 # What cross-entropy leaves out of the loss.
 IGNORED = -100
 # More epochs than any run has, so that no two (seed, epoch) draw alike.
-_MANY_EPOCHS = 1_000_003
+MANY_EPOCHS = 1_000_003
 
 # An example: lists of token ids and their like by name, and single numbers.
 Example = dict[str, Any]
@@ -48,12 +49,38 @@ def alike(examples: Sequence[Example], rows: int) -> Iterator[list[int]]:
         yield order[start : start + rows]
 
 
-class TokenBudgetBatches(Sampler[list[int]]):
+class Batches(Sampler[list[int]], abc.ABC):
+    """Draws batches of places among examples.
+
+    What is drawn follows from the seed and the epoch alone, and the number of batches is the same
+    in every epoch. So a run that stopped can find its place again.
+
+    Attributes:
+        seed: Another seed is another order.
+        epoch: The one whose batches come next.
+    """
+
+    seed: int
+    epoch: int = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next.
+
+        Args:
+            epoch: Counted from 0.
+        """
+        self.epoch = epoch
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Return how many batches an epoch has."""
+
+
+class TokenBudgetBatches(Batches):
     """Draws batches of indices: examples of like length, padded size within the budget.
 
     A batch takes rows × longest ≤ budget tokens on either side. Examples of equal length are
-    shuffled, and so are the batches, by (seed, epoch) alone; the number of batches is the same in
-    every epoch. So a run that stopped can find its place again.
+    shuffled, and so are the batches.
     """
 
     def __init__(self, examples: Sequence[Example], budget: int, seed: int = 0) -> None:
@@ -64,23 +91,15 @@ class TokenBudgetBatches(Sampler[list[int]]):
             budget: Tokens a batch; a longer example gets a batch of its own.
             seed: Another seed is another order.
         """
-        self.seed, self.epoch = seed, 0
+        self.seed = seed
         self.lengths = torch.tensor([length_of(example) for example in examples])
         self.bounds = _bounds(self.lengths.sort().values.tolist(), budget)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches come next.
-
-        Args:
-            epoch: Counted from 0.
-        """
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.bounds)
 
     def __iter__(self) -> Iterator[list[int]]:
-        random = torch.Generator().manual_seed(self.seed * _MANY_EPOCHS + self.epoch)
+        random = torch.Generator().manual_seed(self.seed * MANY_EPOCHS + self.epoch)
         shuffled = torch.randperm(len(self.lengths), generator=random)
         order = shuffled[self.lengths[shuffled].sort(stable=True).indices].tolist()
         for number in torch.randperm(len(self.bounds), generator=random).tolist():
@@ -94,7 +113,7 @@ class EpochExamples(Dataset[Example]):
     def __init__(
         self,
         examples: Sequence[Example],
-        batches: TokenBudgetBatches,
+        batches: Batches,
         vary: Callable[[Example, str], Example],
     ) -> None:
         """Remember where the noise comes from.

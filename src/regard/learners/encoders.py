@@ -1,11 +1,11 @@
 """The model of tasks without a decoder: an encoder, new or pretrained, with a head."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from transformers import BertConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from regard.learners.pretrained import check_words, read_encoder
+from regard.learners.pretrained import Encoder, check_words, read_encoder
 from regard.learners.text_model import TextConfig, TextModel
 from regard.tasks.kinds import Task
 from regard.tasks.model_settings import ModelSettings, Pooling
@@ -36,25 +36,72 @@ def text_model(
         FileError: If the task names a folder with no pretrained model, or with one that does not
             fit its tokenizer.
     """
-    shape, causal, source = task.model, False, None
-    encoder, bottleneck = new_encoder(shape, len(tokenizer), pad), None
-    if shape.pretrained is not None:
-        source = read_encoder(shape.pretrained)
-        encoder, bottleneck, causal = source.config, source.bottleneck, source.causal
+    source = encoder_of(task, len(tokenizer), pad)
     labels = () if isinstance(outputs, int) else outputs
-    named = {"id2label": dict(enumerate(labels))} if labels else {}
-    config = TextConfig(
-        encoder,
-        len(labels) or int(outputs),  # type: ignore[arg-type]
-        pooling=_pooling(task, causal),
-        dropout=shape.dropout,
-        head=[layer.model_dump() for layer in shape.head],
-        bottleneck=bottleneck,
-        **named,
+    shape = head_shape(task, outputs, source.causal)
+    if labels:
+        shape["id2label"] = dict(enumerate(labels))
+    config = TextConfig(source.config, bottleneck=source.bottleneck, **shape)
+    return fill(kind(config), source, task, tokenizer)
+
+
+def encoder_of(task: Task, words: int, pad: int) -> Encoder:
+    """Return the encoder of a task.
+
+    Args:
+        task: The task.
+        words: Size of the vocabulary, for a new one.
+        pad: The token that fills up shorter texts, likewise.
+
+    Returns:
+        The pretrained encoder, or a configuration without weights.
+
+    Raises:
+        FileError: If the task names a folder with no pretrained model.
+    """
+    if task.model.pretrained is not None:
+        return read_encoder(task.model.pretrained)
+    return Encoder(
+        new_encoder(task.model, words, pad), {}, mode=None, bottleneck=None, causal=False
     )
-    model = kind(config)
-    if source is not None and shape.pretrained is not None:
-        check_words(tokenizer, model.encoder, shape.pretrained)
+
+
+def head_shape(task: Task, outputs: Sequence[str] | int, causal: bool) -> dict[str, Any]:
+    """Return the shape of a task's head, as `TextConfig` takes it.
+
+    Args:
+        task: The task.
+        outputs: As in `text_model`.
+        causal: Whether tokens of the encoder see none of the later ones.
+
+    Returns:
+        Plain data.
+    """
+    return {
+        "outputs": outputs if isinstance(outputs, int) else len(outputs),
+        "pooling": _pooling(task, causal),
+        "dropout": task.model.dropout,
+        "head": [layer.model_dump() for layer in task.model.head],
+    }
+
+
+def fill(model: Any, source: Encoder, task: Task, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Put the weights of a pretrained encoder into a model, in place.
+
+    Args:
+        model: With an `encoder` of its configuration.
+        source: The encoder; one without weights leaves the model as it is.
+        task: Names the folder.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        The same model.
+
+    Raises:
+        FileError: If the tokenizer does not fit.
+    """
+    if task.model.pretrained is not None:
+        check_words(tokenizer, model.encoder, task.model.pretrained)
         source.fill(model)
     return model
 

@@ -14,6 +14,7 @@ from regard.data.guides import Guide, words_of
 from regard.data.record import Record
 from regard.learners.batches import IGNORED, Example
 from regard.learners.learner import Learner
+from regard.learners.tokenizer import words_as_in_texts
 
 # The key of guides, in an example and in a batch.
 GUIDES = "guides"
@@ -66,7 +67,8 @@ def subwords_of(
     if isinstance(given, str):
         words = _words_by_offset(tokenizer, given)
     else:
-        words = tokenizer(list(given), is_split_into_words=True).word_ids()
+        (split,) = words_as_in_texts(tokenizer, [given])
+        words = tokenizer(split, is_split_into_words=True).word_ids()
     found: dict[int, list[int]] = {}
     for place, word in enumerate(words[:limit]):
         if word is not None:

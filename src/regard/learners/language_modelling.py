@@ -29,6 +29,7 @@ from regard.errors import TaskError
 from regard.learners.batches import IGNORED, Collate, Example
 from regard.learners.encoders import new_encoder
 from regard.learners.learner import BATCH, Learner, evaluating
+from regard.learners.text_model import WordModel
 from regard.learners.tokenizer import train_byte_tokenizer
 from regard.learners.whole import load_whole
 from regard.tasks.kind_settings import LanguageModelSettings
@@ -195,7 +196,7 @@ class CausalLearner(LanguageLearner):
         """Return an untrained Llama with tied embeddings, or the pretrained model."""
         if self.shape.pretrained is None:
             return LlamaForCausalLM(self._config())
-        model = load_whole(self.shape, AutoModelForCausalLM)
+        model = load_whole(self.task, AutoModelForCausalLM)
         if _looks_ahead(model):
             raise TaskError(
                 f"the model of {self.shape.pretrained} sees what comes later, so it cannot predict "
@@ -283,17 +284,29 @@ class CausalLearner(LanguageLearner):
 class MaskedLearner(LanguageLearner):
     """Hidden tokens from all others."""
 
-    def build(self) -> PreTrainedModel:
-        """Return an untrained BERT, or the pretrained model."""
+    part_class: ClassVar[type | None] = WordModel
+
+    @property
+    def outputs(self) -> int:
+        """One a token of the vocabulary."""
+        return len(self.tokenizer)
+
+    def check(self) -> None:
+        """Refuse a tokenizer that cannot hide a token."""
+        super().check()
         if self.tokenizer.mask_token_id is None:
             raise TaskError(
                 f"the tokenizer of {self.shape.pretrained} has no mask token to hide others by; "
-                "set model.objective=causal"
+                "set model.objective=causal, or take a model with a mask"
             )
+
+    def build(self) -> PreTrainedModel:
+        """Return an untrained BERT, or the pretrained model."""
+        self.check()
         if self.shape.pretrained is None:
             config: Any = new_encoder(self.shape, len(self.tokenizer), self.pad)
             return BertForMaskedLM(config)
-        return load_whole(self.shape, AutoModelForMaskedLM)
+        return load_whole(self.task, AutoModelForMaskedLM)
 
     @property
     def frame(self) -> tuple[list[int], list[int]]:

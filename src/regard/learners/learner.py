@@ -5,7 +5,7 @@ answers are worth (`metrics`), the training loop and the run folder (`train`).
 """
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -15,14 +15,17 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from regard.data.record import Record
-from regard.errors import DataError
-from regard.learners.batches import IGNORED, Collate, Example, alike
+from regard.errors import DataError, TaskError
+from regard.learners.batches import IGNORED, Batches, Collate, Example, TokenBudgetBatches, alike
+from regard.learners.class_weights import check_class_weights, class_weights
 from regard.learners.tokenizer import train_tokenizer
 from regard.metrics import records
 from regard.tasks.kinds import Task
 
 # Rows answered at once.
 BATCH = 64
+# The name of the loss of validation rows.
+LOSS = "loss"
 
 
 class Learner(abc.ABC):
@@ -33,12 +36,17 @@ class Learner(abc.ABC):
         tokenizer: Its subwords.
         labels: All labels or tags, in the order of the model's outputs; empty without any.
         model_class: How a saved model is read: a class, or None for the one that was saved.
+        part_class: What stands for the task on an encoder that several share; None: as
+            `model_class`.
         baseline_name: What the baseline does, for reports.
+        squares: Whether the loss is a squared error; if not, a negative log likelihood.
         class_weights: What errors in each label count, (C,); None: all the same.
     """
 
     model_class: ClassVar[type | None] = None
+    part_class: ClassVar[type | None] = None
     baseline_name: ClassVar[str]
+    squares: ClassVar[bool] = False
     class_weights: Tensor | None = None
 
     def __init__(
@@ -80,6 +88,19 @@ class Learner(abc.ABC):
             TaskError: If the task says too few.
         """
         return train_tokenizer(texts, task.tokenizer.size)
+
+    def check(self) -> None:
+        """Refuse settings of the task that do not fit its data.
+
+        Raises:
+            TaskError: If one does not; the message names it.
+        """
+        check_class_weights(self.task.training.class_weights, self.labels)
+
+    @property
+    def outputs(self) -> Sequence[str] | int:
+        """What the outputs of the head mean, or how many there are if they are no labels."""
+        return self.labels
 
     @abc.abstractmethod
     def build(self) -> PreTrainedModel:
@@ -148,6 +169,56 @@ class Learner(abc.ABC):
             One answer for each of `rows`.
         """
 
+    def weigh(self, examples: Sequence[Example]) -> None:
+        """Fix what errors in each label count.
+
+        Args:
+            examples: Those of the training records, with `labels`.
+        """
+        setting = self.task.training.class_weights
+        self.class_weights = class_weights(setting, self.labels, examples)
+
+    def batches(self, examples: Sequence[Example], seed: int) -> Batches:
+        """Return what draws the training batches.
+
+        Args:
+            examples: Those of the training records.
+            seed: Of their order.
+
+        Returns:
+            A sampler of places in `examples`.
+        """
+        return TokenBudgetBatches(examples, self.task.training.batch_tokens, seed)
+
+    def alike(self, examples: Sequence[Example], rows: int) -> Iterator[list[int]]:
+        """Cut examples into batches of like length, which can be collated.
+
+        Args:
+            examples: Any number.
+            rows: Examples of a batch.
+
+        Returns:
+            Places in `examples`; each place once.
+        """
+        return alike(examples, rows)
+
+    def only(self, name: str | None, model: PreTrainedModel) -> tuple["Learner", PreTrainedModel]:
+        """Return one of the tasks that a run may join.
+
+        Args:
+            name: Of the task; None where a run has one.
+            model: Of the run.
+
+        Returns:
+            What the task does with a model, and its model.
+
+        Raises:
+            TaskError: If there is no such task.
+        """
+        if name is not None:
+            raise TaskError(f"--task {name}: this run has one task; leave it out")
+        return self, model
+
     @property
     def options(self) -> dict[str, Any]:
         """Settings of the metrics, as `metrics.records.measures_of` takes them."""
@@ -198,6 +269,42 @@ class Learner(abc.ABC):
             labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         )
 
+    @property
+    def losses(self) -> list[str]:
+        """The names of the losses of validation rows; the first is that of all."""
+        return [LOSS]
+
+    def measure(self, outputs: Any, labels: Tensor) -> dict[str, float]:
+        """Return the losses of a validation batch.
+
+        Args:
+            outputs: Of the model.
+            labels: As `loss` takes them.
+
+        Returns:
+            Numbers by name; those that `summarise` is given.
+        """
+        return {LOSS: self.loss(outputs, labels).item()}
+
+    def summarise(self, measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Return the losses of all validation batches.
+
+        Args:
+            measured: What `measure` said of each.
+
+        Returns:
+            Each of `losses` that was measured.
+        """
+        return means_of(measured)
+
+    def learned(self) -> dict[str, tuple[float, float]]:
+        """Return what the log says of training beside the loss, and forget it.
+
+        Returns:
+            By name a sum since it was last asked, and over how many items.
+        """
+        return {}
+
     def answer(self, model: PreTrainedModel, rows: Sequence[Record]) -> list[Any]:
         """Return what a model answers.
 
@@ -247,6 +354,20 @@ class Learner(abc.ABC):
                 f"{row.place}: {len(ids)} tokens, but the model reads at most {self.limit}; "
                 "shorten the text or lower data.max_words"
             )
+
+
+def means_of(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each number over the mappings that have it.
+
+    Args:
+        measured: Numbers by name.
+
+    Returns:
+        Means by name, in the order of their first appearance.
+    """
+    names = dict.fromkeys(name for one in measured for name in one)
+    found = {name: [one[name] for one in measured if name in one] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 @contextmanager

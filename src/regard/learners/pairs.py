@@ -96,10 +96,16 @@ class ScoredPairLearner(PairLearner):
     """A score for two texts."""
 
     baseline_name: ClassVar[str] = "words in common"
+    squares: ClassVar[bool] = True
 
     def build(self) -> TextModel:
         """Return an encoder with one output."""
-        return text_model(self.task, self.tokenizer, 1, self.pad)
+        return text_model(self.task, self.tokenizer, self.outputs, self.pad)
+
+    @property
+    def outputs(self) -> int:
+        """The score."""
+        return 1
 
     def _right(self, row: Record) -> float:
         return row.values["score"]

@@ -25,7 +25,7 @@ from regard.hf.folder import read_folder, reading
 from regard.hf.places import find_places
 from regard.hf.quiet import quiet
 from regard.hf.saving import CONFIG_FILE
-from regard.learners.text_model import TextConfig, TextModel, encoder_in
+from regard.learners.text_model import OURS, encoder_in
 from regard.tasks.kinds import Task
 
 KEY = "model.pretrained"
@@ -49,11 +49,11 @@ class Encoder:
     bottleneck: dict[str, Any] | None
     causal: bool
 
-    def fill(self, model: TextModel) -> None:
+    def fill(self, model: Any) -> None:
         """Put the weights and the mode into a model of this configuration, in place.
 
         Args:
-            model: The model.
+            model: The model, whose `encoder` has this configuration.
         """
         if self.mode is not None:
             hf.apply(model, self.mode)
@@ -73,8 +73,8 @@ def read_encoder(folder: str) -> Encoder:
         FileError: If there is no such model, it cannot be read, or it reads no texts.
     """
     try:
-        ours = _is_ours(_describe(folder))
-        kind: type = TextModel if ours else AutoModel
+        ours = _our_kind(_describe(folder))
+        kind: type = ours or AutoModel
         with quiet():
             whole: Any = hf.from_pretrained(folder, kind, dtype=torch.float32)
     except RegardError as problem:
@@ -147,14 +147,15 @@ def _describe(folder: str) -> dict[str, Any]:
     return read_folder(Path(folder)).config
 
 
-def _is_ours(described: dict[str, Any]) -> bool:
-    return described.get("model_type") == TextConfig.model_type
+def _our_kind(described: dict[str, Any]) -> Any:
+    """Return the class of the model if it is one of our own, or else None."""
+    return OURS.get(str(described.get("model_type")))
 
 
 def _model_of(folder: str) -> nn.Module:
     """Return the folder's encoder without its weights."""
-    ours = _is_ours(_describe(folder))
-    kind: Any = TextConfig if ours else AutoConfig
+    ours = _our_kind(_describe(folder))
+    kind: Any = ours.config_class if ours else AutoConfig
     options = {} if ours else {"trust_remote_code": False}
     with quiet(), reading(Path(folder) / CONFIG_FILE), torch.device("meta"):
         # What it runs is of no matter here; a folder with a mode names what only `hf` knows.
@@ -162,7 +163,7 @@ def _model_of(folder: str) -> nn.Module:
             folder, local_files_only=True, attn_implementation="eager", **options
         )
         if ours:
-            return TextModel(config).encoder
+            return ours(config).encoder
         model = AutoModel.from_config(config)
     if model.main_input_name != "input_ids":
         raise FileError(f"{folder}: this model reads {model.main_input_name}, and texts are needed")

@@ -118,7 +118,12 @@ class QuestionAnsweringLearner(Learner):
 
     def build(self) -> SpanModel:
         """Return an encoder with two outputs a token."""
-        return text_model(self.task, self.tokenizer, 2, self.pad, kind=SpanModel)
+        return text_model(self.task, self.tokenizer, self.outputs, self.pad, kind=SpanModel)
+
+    @property
+    def outputs(self) -> int:
+        """The first token and the last."""
+        return 2
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
         """Return the windows of contexts, each after its question, and answers in `labels`.

@@ -28,13 +28,14 @@ _TWO, _USUAL = 2, 16
 class BiEncoder(TextModel):
     """An encoder of texts into vectors of length 1: the mean over tokens, without a head."""
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, encoder: nn.Module | None = None) -> None:
         """Build it.
 
         Args:
             config: Its shape.
+            encoder: That of another model, or None for a new one.
         """
-        super().__init__(config)
+        super().__init__(config, encoder)
         self.head = nn.Identity()
 
     def forward(
@@ -84,7 +85,12 @@ class RetrievalLearner(Learner):
 
     def build(self) -> BiEncoder:
         """Return an encoder without a head."""
-        return text_model(self.task, self.tokenizer, 1, self.pad, kind=BiEncoder)
+        return text_model(self.task, self.tokenizer, self.outputs, self.pad, kind=BiEncoder)
+
+    @property
+    def outputs(self) -> int:
+        """None are used: a text is its vector."""
+        return 1
 
     def encode(self, rows: Sequence[Record], learning: bool = True) -> list[Example]:
         """Return `input_ids` of queries, and if learning `passage_ids` and in `labels` the group.

@@ -65,7 +65,7 @@ class SequenceLearner(Learner):
         """Return an untrained Marian model, or the pretrained one."""
         if self.shape.pretrained is None:
             return MarianMTModel(self._config())
-        model = load_whole(self.shape, AutoModelForSeq2SeqLM)
+        model = load_whole(self.task, AutoModelForSeq2SeqLM)
         if model.config.decoder_start_token_id is None:
             model.config.decoder_start_token_id = self.pad
         self.start = model.config.decoder_start_token_id

@@ -12,6 +12,7 @@ from regard.learners.batches import IGNORED, Example
 from regard.learners.encoders import text_model
 from regard.learners.learner import Learner
 from regard.learners.text_model import TextModel
+from regard.learners.tokenizer import words_as_in_texts
 
 # Where a token begins that has no subword, and what it is then taken for.
 _NOWHERE, _OUTSIDE = -1, "O"
@@ -38,7 +39,8 @@ class TaggingLearner(Learner):
             return []
         number = {tag: place for place, tag in enumerate(self.labels)}
         found = self.tokenizer(
-            [list(row.values["tokens"]) for row in rows], is_split_into_words=True
+            words_as_in_texts(self.tokenizer, [row.values["tokens"] for row in rows]),
+            is_split_into_words=True,
         )
         examples: list[Example] = []
         for place, row in enumerate(rows):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
@@ -73,20 +74,31 @@ class TextModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, encoder: nn.Module | None = None) -> None:
         """Build it.
 
         Args:
             config: Its shape.
+            encoder: That of another model, which this one reads with and does not hold; None: a
+                new one.
         """
         super().__init__(config)
-        self.encoder = encoder_in(AutoModel.from_config(config.encoder))
+        if encoder is None:
+            self.encoder = encoder_in(AutoModel.from_config(config.encoder))
+        else:
+            # Past torch, which would take it for a part.
+            self.__dict__["encoder"] = encoder
         self.head_layers = HeadLayers(width_of(config.encoder), config.head)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.head_layers.outputs, config.outputs)
         if config.bottleneck is not None:
             tuning.build_in(self, tuning.BottleneckConfig(**config.bottleneck))
         self.post_init()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return self.encoder.device
 
     def forward(
         self,
@@ -105,13 +117,92 @@ class TextModel(PreTrainedModel):
         Returns:
             `logits`, (B, C) with pooling, (B, N, C) without.
         """
+        rows = self.rows_of(input_ids, attention_mask, token_type_ids)
+        return TokenClassifierOutput(logits=self.head(rows))
+
+    def rows_of(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the last layer of the head reads.
+
+        Args:
+            input_ids: As `forward` takes them.
+            attention_mask: Likewise.
+            token_type_ids: Likewise.
+
+        Returns:
+            (B, D) with pooling, (B, N, D) without.
+        """
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         seen = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         there = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = self.head_layers(seen.last_hidden_state, there)
         if self.config.pooling is not None:
             rows = pool(rows, there, self.config.pooling)
-        return TokenClassifierOutput(logits=self.head(self.dropout(rows)))
+        return self.dropout(rows)
+
+
+class WordHead(nn.Module):
+    """Vectors of tokens into logits of words, by the words' own vectors (BERT's, Devlin 2019)."""
+
+    def __init__(self, inputs: int, width: int, words: int) -> None:
+        """Build it.
+
+        Args:
+            inputs: Channels that it reads.
+            width: Channels of a word's vector.
+            words: How many there are.
+        """
+        super().__init__()
+        self.dense, self.norm = nn.Linear(inputs, width), nn.LayerNorm(width)
+        self.bias = nn.Parameter(torch.zeros(words))
+
+    def forward(self, rows: Tensor, words: Tensor) -> Tensor:
+        """Return logits.
+
+        Args:
+            rows: (B, N, D).
+            words: (V, width), vectors of words; the first as many as there are outputs count.
+
+        Returns:
+            (B, N, outputs).
+        """
+        return self.norm(F.gelu(self.dense(rows))) @ words[: len(self.bias)].mT + self.bias
+
+
+class WordModel(TextModel):
+    """A text model that says which words stand where; its last layer is that of the encoder."""
+
+    def __init__(self, config: TextConfig, encoder: nn.Module | None = None) -> None:
+        """Build it.
+
+        Args:
+            config: Its shape.
+            encoder: That of another model, or None for a new one.
+        """
+        super().__init__(config, encoder)
+        width = self.encoder.get_input_embeddings().weight.shape[1]
+        self.head = WordHead(self.head_layers.outputs, width, config.outputs)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **_: Any,
+    ) -> TokenClassifierOutput:
+        """Return the logits of words, (B, N, V)."""
+        rows = self.rows_of(input_ids, attention_mask, token_type_ids)
+        words = self.encoder.get_input_embeddings().weight
+        return TokenClassifierOutput(logits=self.head(rows, words))
+
+
+# The models with an encoder for texts that are our own, by `model_type`.
+OURS: dict[str, Any] = {TextConfig.model_type: TextModel}
 
 
 def encoder_in(model: PreTrainedModel) -> Any:

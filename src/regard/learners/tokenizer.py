@@ -1,7 +1,7 @@
 """Subwords: those of a pretrained model, or byte-pair encoding learned from the training rows."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import (
@@ -50,12 +50,15 @@ def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     )
 
 
-def train_word_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+def train_word_tokenizer(
+    texts: Iterable[str], size: int, mask: bool = False
+) -> PreTrainedTokenizerFast:
     """Learn subwords that end where words and punctuation do, for models that read two texts.
 
     Args:
         texts: Those of the training records.
         size: How many subwords at most.
+        mask: Whether there is a mask among them.
 
     Returns:
         A tokenizer that ends each of two texts with `END` and says which one a token is of.
@@ -67,9 +70,8 @@ def train_word_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizer
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace()]
     )
     subwords.decoder = decoders.Metaspace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=[PAD, END, UNKNOWN], show_progress=False
-    )
+    marks = [PAD, END, UNKNOWN, *([MASK] if mask else [])]
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=marks, show_progress=False)
     subwords.train_from_iterator(texts, trainer)
     subwords.post_processor = processors.TemplateProcessing(
         single=f"$A {END}",
@@ -81,6 +83,7 @@ def train_word_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizer
         pad_token=PAD,
         eos_token=END,
         unk_token=UNKNOWN,
+        **({"mask_token": MASK} if mask else {}),
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
     )
@@ -94,7 +97,8 @@ def train_byte_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizer
         size: How many subwords at most, the 256 bytes and three marks among them.
 
     Returns:
-        A tokenizer with an end and a mask, which puts neither into a text by itself.
+        A tokenizer with a mask, and an end that it puts after each text where marks are asked for,
+        so that its model may go on to tasks of labels, also of two texts.
 
     Raises:
         TaskError: If there is no room for the bytes.
@@ -112,6 +116,11 @@ def train_byte_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizer
         vocab_size=size, special_tokens=marks, initial_alphabet=alphabet, show_progress=False
     )
     subwords.train_from_iterator(texts, trainer)
+    subwords.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}",
+        pair=f"$A {END} $B {END}",
+        special_tokens=[(END, subwords.token_to_id(END))],
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=subwords,
         pad_token=PAD,
@@ -119,6 +128,25 @@ def train_byte_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizer
         mask_token=MASK,
         clean_up_tokenization_spaces=False,
     )
+
+
+def words_as_in_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """Return the words of texts so that they are cut into the subwords they have in a text.
+
+    Args:
+        tokenizer: One that is given words one by one.
+        texts: For each its words.
+
+    Returns:
+        The words; for a tokenizer whose subwords begin with the blank before them, each but the
+        first of a text with a blank in front.
+    """
+    whole, apart = tokenizer("a b"), tokenizer(["a", "b"], is_split_into_words=True)
+    if whole["input_ids"] == apart["input_ids"]:
+        return [list(words) for words in texts]
+    return [[*words[:1], *(f" {word}" for word in words[1:])] for words in texts]
 
 
 def read_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase:

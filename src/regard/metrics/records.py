@@ -9,6 +9,7 @@ A record holds `input`, `reference` (what is right) and `prediction` (what the m
     pairs                        labels, or numbers
     retrieval                    anything; the ranks of the relevant candidates, from 1
     language_modelling           {"bytes": …}; {"loss": summed, in nats, "tokens": …}
+    joint                        as its `task` has it, which is the name of one of several tasks
 
 Leaves to others: the file they are kept in (`train`).
 """
@@ -16,6 +17,7 @@ Leaves to others: the file they are kept in (`train`).
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from regard.errors import DataError, nearest
@@ -30,6 +32,8 @@ from regard.metrics.spans import read_spans
 from regard.metrics.tagging import span_f1, tag_accuracy
 from regard.metrics.translation import bleu, chrf
 
+# Several tasks in one.
+JOINT = "joint"
 KEYS = ("input", "reference", "prediction")
 # Of all metrics of a run; `Measure.higher_is_better` says the same of one at hand.
 LOWER_IS_BETTER = ("perplexity", "bits per byte", "mean squared error")
@@ -49,7 +53,8 @@ def measures_of(
         task: Its kind, e.g. "classification".
         runs: The records of each run, in the same order.
         options: `labels` of classification and pairs, `scheme` of tagging, `stemmer` of
-            summarisation, `k` (a list) of retrieval; what is left out has its default.
+            summarisation, `k` (a list) of retrieval; what is left out has its default. Of a joint
+            task `tasks`: by name, the `task` and the `options` of each.
 
     Returns:
         For each run its metrics, so made that those of one name can be compared.
@@ -57,6 +62,8 @@ def measures_of(
     Raises:
         DataError: If the kind or an option is unknown, or a record is not as the kind wants it.
     """
+    if task == JOINT:
+        return _joint(runs, options or {})
     if task not in _TASKS:
         raise DataError(f"there is no task '{task}'; {nearest(task, _TASKS)}")
     measured, known = _TASKS[task]
@@ -71,6 +78,41 @@ def measures_of(
     references = [record["reference"] for record in runs[0]]
     predictions = [[record["prediction"] for record in records] for records in runs]
     return measured(predictions, references, **given)
+
+
+def _joint(runs: Sequence[Sequence[Record]], options: Options) -> "_Measured":
+    """Return the metrics of each of several tasks that has records, named TASK/METRIC."""
+    tasks = options.get("tasks")
+    if not isinstance(tasks, Mapping) or not runs or not runs[0]:
+        raise DataError("a joint task needs records, and the option 'tasks'")
+    for number, record in enumerate(runs[0], 1):
+        check_record(record, number)
+        if record.get("task") not in tasks:
+            raise DataError(
+                f"record {number} is of task {record.get('task')!r}; "
+                f"{nearest(str(record.get('task')), tasks)}"
+            )
+    found: _Measured = [[] for _ in runs]
+    for name, how in tasks.items():
+        own = [records_of_task(records, name) for records in runs]
+        if not own[0]:
+            continue
+        for measures, of in zip(found, measures_of(how["task"], own, how["options"]), strict=True):
+            measures += [replace(one, name=f"{name}/{one.name}") for one in of]
+    return found
+
+
+def records_of_task(records: Sequence[Record], name: str) -> list[Record]:
+    """Return the records of one of several tasks.
+
+    Args:
+        records: Of a joint task.
+        name: Of the task.
+
+    Returns:
+        Its records, in their order.
+    """
+    return [record for record in records if record.get("task") == name]
 
 
 def check_record(record: Any, number: int) -> None:

@@ -27,29 +27,35 @@ def complain(
     for error in problem.errors():
         # A union adds the names of its members to the place.
         members = ("str", "int", "float", "[key]")
-        place = tuple(
+        inside = tuple(
             str(part)
             for part in error["loc"]
             if str(part) not in members and not str(part).startswith(("list[", "function-"))
         )
+        place = (*_without_kind(inside), *error.get("ctx", {}).get("key", ()))
         dotted = ".".join(place)
         if error["type"] == "extra_forbidden":
-            known = _fields_at(place[:-1], schema)
+            known = _fields_at(inside[:-1], schema)
             message = f"{dotted} is not a setting; {nearest(place[-1], known)}"
         elif error["type"] == "missing":
             message = f"{dotted} is missing"
         elif error["type"] in ("union_tag_invalid", "union_tag_not_found"):
             message = f"{dotted}: {_wrong_member(error.get('ctx', {}))}"
-        elif error["type"] == "value_error":
+        elif error["type"] in ("value_error", "misplaced"):
             message = f"{dotted}: {error['msg'].removeprefix('Value error, ')}"
         elif error["type"] == "model_type":
-            known = _fields_at(place, schema)
+            known = _fields_at(inside, schema)
             message = f"{dotted}: should have parts, found {error['input']!r}; {nearest('', known)}"
         else:
             wanted = error["msg"].replace("Input should", "should").replace("String", "text")
             wanted = wanted.replace("a valid integer", "a whole number").replace("valid ", "")
             message = f"{dotted}: {wanted}, found {error['input']!r}"
         yield f"{_origin(place, origins, file)}: {message}"
+
+
+def _without_kind(place: Key) -> Key:
+    """Return a place as it is written: behind a task of a joint one pydantic names its kind."""
+    return (*place[:2], *place[3:]) if place[:1] == ("tasks",) else place
 
 
 def _origin(place: Key, origins: Mapping[Key, str], file: str) -> str:
@@ -73,11 +79,12 @@ def _fields_at(place: Key, schema: type[BaseModel]) -> list[str]:
     parts = [schema]
     for name in place:
         chosen = [part for part in parts if name in _kinds_of(part)]
-        # The place of an item of a list, and the kind of one of a union, lead no further in.
-        if name.isdigit() or chosen:
+        fields = [part.model_fields[name] for part in parts if name in part.model_fields]
+        # What names an item of a list or a mapping, or the kind of one of a union, leads no
+        # further in.
+        if chosen or not fields:
             parts = chosen or parts
             continue
-        fields = [part.model_fields[name] for part in parts if name in part.model_fields]
         parts = [part for field in fields for part in _parts_in(field.annotation)]
     found = dict.fromkeys(name for part in parts for name in part.model_fields)
     return [*found, *([] if place else [EXTENDS])]
@@ -93,5 +100,5 @@ def _parts_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _kinds_of(part: type[BaseModel]) -> tuple[str, ...]:
     """Return by which kind a union knows a schema."""
-    field = part.model_fields.get("layer")
+    field = part.model_fields.get("layer") or part.model_fields.get("task")
     return () if field is None else get_args(field.annotation)

@@ -76,6 +76,11 @@ class Task(Settings):
     attention: AttentionSettings = AttentionSettings()
     tracking: TrackingSettings = TrackingSettings()
 
+    @property
+    def fingerprint(self) -> str | None:
+        """That of the data, if the task says it."""
+        return self.data.sha256
+
     @field_validator("attention")
     @classmethod
     def _fits_data_and_model(

@@ -5,16 +5,62 @@ from pathlib import Path
 
 from regard.data.arrow import splits_of
 from regard.data.check_rows import Limits
+from regard.data.corpus import Corpus, load_corpus
+from regard.data.joint import JointCorpus, join_corpora
 from regard.data.plan import Plan
 from regard.data.row import Column, Layout
 from regard.data.split import HeldOut
-from regard.errors import DataError
+from regard.errors import DataError, RegardError, located
 from regard.tasks.data_settings import DataSettings, SplitSettings, TranslationData
+from regard.tasks.joint import JointTask
 from regard.tasks.kinds import Task
 
 # Kinds whose texts are read in pieces, so that none is too long.
 _CUT = ("language_modelling", "question_answering")
 _DUPLICATES = {"refuse": "refuse", "first": "leave_out", "keep": "warn"}
+
+
+def load_task_data(task: Task) -> Corpus:
+    """Read, check and split the data of a task, of each of them if it joins several.
+
+    Args:
+        task: The task.
+
+    Returns:
+        The records, the labels and the report, which tells whether they may be used.
+
+    Raises:
+        DataError: If a file cannot be read at all, or holds too little to be split.
+    """
+    if not isinstance(task, JointTask):
+        return load_corpus(plan_task_data(task))
+    found = {}
+    for name, part in task.parts().items():
+        try:
+            found[name] = (part.task, load_task_data(part))
+        except RegardError as problem:
+            raise located(problem, f"tasks.{name}") from None
+    return join_corpora(found)
+
+
+def with_fingerprint(task: Task, corpus: Corpus) -> Task:
+    """Return a task that goes with no other data than these.
+
+    Args:
+        task: The task.
+        corpus: Its data.
+
+    Returns:
+        The same task with the fingerprint of the data.
+    """
+    if isinstance(corpus, JointCorpus):
+        assert isinstance(task, JointTask)
+        parts = {
+            name: with_fingerprint(one, corpus.parts[name]) for name, one in task.tasks.items()
+        }
+        return task.model_copy(update={"tasks": parts})
+    data = task.data.model_copy(update={"sha256": corpus.sha256})
+    return task.model_copy(update={"data": data})
 
 
 def plan_task_data(task: Task) -> Plan:

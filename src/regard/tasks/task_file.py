@@ -4,7 +4,7 @@ Leaves to others: its layers (`layers`), the schema of each kind (`kinds`).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from regard.errors import TaskError, nearest
 from regard.tasks.complaints import complain
-from regard.tasks.kinds import KINDS, AnyTask, Task
-from regard.tasks.layers import EXTENDS, merge_layers, read_layers
+from regard.tasks.joint import ALL_KINDS, JOINT, EveryTask, JointTask
+from regard.tasks.joint_file import TASKS, outer, take_tasks
+from regard.tasks.kinds import KINDS, Task
+from regard.tasks.layers import EXTENDS, Layer, merge_layers, read_layers
 
 
 def load_task(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Task:
@@ -35,8 +37,8 @@ def load_task(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Task:
     """
     place = Path(path)
     layers = read_layers(place, overrides)
-    schema = _schema_of(place, layers)
-    whole = merge_layers(layers, schema)
+    schema = _schema_of(place, layers, ALL_KINDS)
+    whole = _join(place, layers) if schema is JointTask else merge_layers(layers, schema)
     try:
         return schema.model_validate(whole.values)
     except ValidationError as problem:
@@ -44,19 +46,39 @@ def load_task(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Task:
         raise TaskError("\n".join(lines)) from None
 
 
-def _schema_of(place: Path, layers: Sequence[Any]) -> type[Task]:
+def _join(place: Path, layers: Sequence[Layer]) -> Layer:
+    """Return what all layers of a joint task say together, those of its tasks among them."""
+    tasks = take_tasks(layers)
+    whole = merge_layers(layers, JointTask)
+    if tasks:
+        whole.values[TASKS] = {}
+    for name, own in tasks.items():
+        at = whole.origins.get((TASKS, name), str(place))
+        merged = merge_layers(own, _schema_of(at, own, KINDS, f"{TASKS}.{name}."))
+        whole.values[TASKS][name] = merged.values
+        whole.origins |= outer(merged.origins, name)
+    return whole
+
+
+def _schema_of(
+    place: Path | str, layers: Sequence[Layer], known: Mapping[str, type[Task]], inside: str = ""
+) -> type[Task]:
     """Return the schema of the kind that the last layer to name one names."""
     for layer in reversed(layers):
         if "task" not in layer.values:
             continue
         kind = layer.values["task"]
-        if not isinstance(kind, str) or kind not in KINDS:
+        if kind == JOINT and kind not in known:
             raise TaskError(
-                f"{layer.origins['task',]}: task: there is no kind {kind!r}; "
-                f"{nearest(str(kind), KINDS)}"
+                f"{place}: {inside}task: a joint task cannot be joined again; list its tasks here"
             )
-        return KINDS[kind]
-    raise TaskError(f"{place}: task is missing; known: {', '.join(sorted(KINDS))}")
+        if not isinstance(kind, str) or kind not in known:
+            raise TaskError(
+                f"{layer.origins.get(('task',), place)}: {inside}task: there is no kind {kind!r}; "
+                f"{nearest(str(kind), known)}"
+            )
+        return known[kind]
+    raise TaskError(f"{place}: {inside}task is missing; known: {', '.join(sorted(known))}")
 
 
 def save_task(task: Task, path: str | os.PathLike) -> None:
@@ -76,9 +98,15 @@ def task_schema() -> dict[str, Any]:
     Returns:
         A schema of draft 2020-12. A file that extends another may leave out what that one says.
     """
-    whole: dict[str, Any] = TypeAdapter(AnyTask).json_schema()
-    kinds = [schema.__name__ for schema in KINDS.values()]
+    whole: dict[str, Any] = TypeAdapter(EveryTask).json_schema()
+    kinds = [schema.__name__ for schema in ALL_KINDS.values()]
     extends = {"type": "string", "description": "Another task file, whose settings hold here."}
+    file = {"type": "string", "description": "The file of a task."}
+    parts = [{"$ref": f"#/$defs/{schema.__name__}Part"} for schema in KINDS.values()]
+    joined = whole["$defs"][JointTask.__name__]["properties"][TASKS]
+    joined["additionalProperties"] = False
+    for pattern in joined["patternProperties"]:
+        joined["patternProperties"][pattern] = {"anyOf": [file, *parts]}
     for name in kinds:
         full = whole["$defs"][name]
         full["properties"][EXTENDS] = extends

@@ -13,7 +13,7 @@ from typing import Any
 
 from regard.errors import DataError, TaskError, located
 from regard.metrics.measure import Measure
-from regard.metrics.records import Record, measures_of
+from regard.metrics.records import JOINT, Record, measures_of
 from regard.metrics.score import Score
 from regard.metrics.uncertainty import LEVEL, RESAMPLES, bootstrap
 from regard.metrics.verdict import PERMUTATIONS, Verdict, compare, correct
@@ -72,6 +72,7 @@ def compare_runs(
     resamples: int = RESAMPLES,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    task: str | None = None,
 ) -> Comparison:
     """Compare finished runs of one task over one test split.
 
@@ -81,6 +82,7 @@ def compare_runs(
         resamples: Of the bootstrap.
         permutations: Of the permutation test.
         seed: Of both.
+        task: Which of several tasks is compared in runs that join some; other runs have it alone.
 
     Returns:
         Scores and verdicts.
@@ -93,7 +95,9 @@ def compare_runs(
     if len(runs) < 2:
         raise TaskError("one run has nothing to be compared with; give two or more")
     names = _names(runs)
-    read = {name: read_records(run) for name, run in zip(names, runs, strict=True)}
+    read = {name: read_records(run, task) for name, run in zip(names, runs, strict=True)}
+    if task is not None and all(read_records(run)[0].task != JOINT for run in runs):
+        raise TaskError(f"--task {task}: none of these runs joins tasks; leave it out")
     first, *others = names
     for other in others:
         _check_alike(first, *read[first], other, *read[other])
@@ -139,9 +143,11 @@ def _check_alike(
     given: list[Record],
 ) -> None:
     if before.task != now.task:
+        joins = JOINT in (before.task, now.task)
+        hint = "; --task chooses one of those that are joined" if joins else ""
         raise TaskError(
             f"{other}: the task is {now.task}, that of {first} is {before.task}; "
-            "only runs of one task can be compared"
+            f"only runs of one task can be compared{hint}"
         )
     if before.test_sha256 != now.test_sha256:
         raise TaskError(

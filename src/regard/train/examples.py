@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regard.errors import DataError, FileError, TaskError, located
-from regard.metrics.records import Record, check_record, fingerprint
+from regard.errors import DataError, FileError, TaskError, located, nearest
+from regard.metrics.records import JOINT, Record, check_record, fingerprint, records_of_task
 from regard.train.folder import RunFolder
 from regard.train.lines import read_object
 
@@ -50,17 +50,18 @@ def write_records(
     return asdict(Measured(task, fingerprint(records), dict(options or {})))
 
 
-def read_records(path: str | os.PathLike) -> tuple[Measured, list[Record]]:
+def read_records(path: str | os.PathLike, task: str | None = None) -> tuple[Measured, list[Record]]:
     """Read the answers of a finished run.
 
     Args:
         path: The run folder.
+        task: Which of several tasks, if the run joins some; a run of one task gives that one.
 
     Returns:
         How they were scored, and the answers.
 
     Raises:
-        TaskError: If there is no finished run, or it kept no answers.
+        TaskError: If there is no finished run, it kept no answers, or has no such task.
         FileError: If a file of it is broken.
     """
     folder = RunFolder(Path(path))
@@ -78,7 +79,25 @@ def read_records(path: str | os.PathLike) -> tuple[Measured, list[Record]]:
             f"{folder.records}: these {len(records)} examples are not those that were scored, "
             "whose sha256 stands in metrics.json; the file was changed or cut; train anew"
         )
-    return measured, records
+    return (measured, records) if task is None else _of_task(folder, measured, records, task)
+
+
+def _of_task(
+    folder: RunFolder, measured: Measured, records: list[Record], task: str
+) -> tuple[Measured, list[Record]]:
+    """Return what a run of that task alone would have kept."""
+    if measured.task != JOINT:
+        return measured, records
+    known = measured.options.get("tasks", {})
+    if task not in known:
+        raise TaskError(f"{folder.path}: there is no task '{task}'; {nearest(task, known)}")
+    own: list[Record] = [
+        {key: value for key, value in record.items() if key != "task"}
+        for record in records_of_task(records, task)
+    ]
+    if not own:
+        raise TaskError(f"{folder.path}: task '{task}' has no test examples")
+    return Measured(known[task]["task"], fingerprint(own), known[task]["options"]), own
 
 
 def _read_measured(folder: RunFolder) -> Measured:

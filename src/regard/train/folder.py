@@ -283,8 +283,10 @@ def changes(begun: Task, now: Task) -> list[str]:
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[str]:
-    for key, value in now.items():
-        if isinstance(value, dict) and isinstance(before[key], dict):
-            yield from _changes(before[key], value, f"{place}{key}.")
-        elif value != before[key] and f"{place}{key}" != "mode":
-            yield f"{place}{key} was {before[key]!r} and is {value!r}"
+    # A joint task may have other tasks, and each says what it has for itself.
+    for key in {**before, **now}:
+        was, value = before.get(key), now.get(key)
+        if isinstance(value, dict) and isinstance(was, dict):
+            yield from _changes(was, value, f"{place}{key}.")
+        elif value != was and f"{place}{key}" != "mode":
+            yield f"{place}{key} was {was!r} and is {value!r}"

@@ -18,7 +18,6 @@ from regard.errors import InputError, RegardError, TaskError, located
 from regard.hf.observe import Observing
 from regard.hf.places import find_places
 from regard.hf.seen import Seen
-from regard.learners.batches import alike
 from regard.learners.guides import rows_of
 from regard.learners.learner import Learner, evaluating
 from regard.train.record import valid_scores
@@ -88,7 +87,7 @@ class HeadLog(TrainerCallback):
         except RegardError as problem:
             raise located(problem, "attention.log") from None
         examples = learner.encode(rows[:: -(-len(rows) // _ROWS)])
-        places = alike(examples, _BATCH)
+        places = learner.alike(examples, _BATCH)
         self.batches = [learner.collate([examples[k] for k in some]) for some in places]
         drawn = min(examples, key=lambda one: abs(len(one["input_ids"]) - _DRAWN))
         self.drawn = learner.collate([drawn])

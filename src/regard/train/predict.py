@@ -42,6 +42,7 @@ def predict_run(
     path: str | os.PathLike,
     skip: Callable[[BadRow], None] | None = None,
     rows: int = ROWS,
+    task: str | None = None,
 ) -> Iterator[Prediction]:
     """Yield what a finished run answers to the rows of a file.
 
@@ -52,6 +53,7 @@ def predict_run(
         skip: Is told of each row that cannot be read or answered, which then is skipped. None: the
             first is fatal.
         rows: How many are answered at once.
+        task: Which of several tasks that the run joins is asked.
 
     Yields:
         An answer for each row, in the order of the file.
@@ -62,6 +64,7 @@ def predict_run(
             message names the file and the line.
     """
     learner, model = load_learner(run_dir)
+    learner, model = learner.only(task, model)
     waiting = _rows(learner, str(path), skip)
     while group := list(islice(waiting, rows)):
         yield from _answers(learner, model, group, skip)

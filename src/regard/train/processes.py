@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 from torch.utils.data import Sampler
 
-from regard.learners.batches import IGNORED, Example, TokenBudgetBatches
+from regard.learners.batches import IGNORED, Batches, Example
 
 T = TypeVar("T")
 
@@ -53,11 +53,23 @@ def anyone(asked: bool) -> bool:
     Returns:
         The same in all.
     """
+    return any(gathered(asked))
+
+
+def gathered(one: T) -> list[T]:
+    """Return what every process says; all must ask.
+
+    Args:
+        one: What this one says.
+
+    Returns:
+        The same in all, in the order of ranks.
+    """
     if count() == 1:
-        return asked
+        return [one]
     answers: list[Any] = [None] * count()
-    distributed.all_gather_object(answers, asked)
-    return any(answers)
+    distributed.all_gather_object(answers, one)
+    return answers
 
 
 def wait_for_all() -> None:
@@ -87,10 +99,7 @@ def joined(part: Sequence[T]) -> list[T]:
     Returns:
         The same in all.
     """
-    if count() == 1:
-        return list(part)
-    parts: list[Any] = [None] * count()
-    distributed.all_gather_object(parts, list(part))
+    parts = gathered(list(part))
     whole: list[Any] = [None] * sum(map(len, parts))
     for number, one in enumerate(parts):
         whole[number :: count()] = one
@@ -103,7 +112,7 @@ class SharedBatches(Sampler[list[int]]):
     A batch of fewer rows than processes leaves some of them with none.
     """
 
-    def __init__(self, batches: TokenBudgetBatches) -> None:
+    def __init__(self, batches: Batches) -> None:
         """Remember whose batches.
 
         Args:

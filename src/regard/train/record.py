@@ -63,7 +63,12 @@ def numbers_of(logs: Mapping[str, Any] | None) -> dict[str, float]:
     """
     measured = logs or {}
     found = {ours: measured[name] for name, ours in _LOGGED.items() if name in measured}
-    found |= {name: value for name, value in measured.items() if name.startswith(TERM)}
+    found |= {
+        name: value
+        for name, value in measured.items()
+        # What belongs to one of several tasks has its name in front.
+        if name.startswith(TERM) or ("/" in name and not name.startswith(_WATCHED))
+    }
     return found | valid_scores(measured)
 
 

@@ -141,8 +141,16 @@ def _heads(folder: RunFolder) -> Figure | None:
 
 def _read_samples(folder: RunFolder) -> list[Sample]:
     _, records = read_records(folder.path)
-    parts = ("input", "reference", "prediction")
-    return [Sample(*(as_line(one[part]) for part in parts)) for one in records]
+    return [
+        Sample(_asked(one), as_line(one["reference"]), as_line(one["prediction"]))
+        for one in records
+    ]
+
+
+def _asked(record: Mapping[str, Any]) -> str:
+    """Return what was asked, and in which task if there are several."""
+    text = as_line(record["input"])
+    return f"{record['task']}: {text}" if "task" in record else text
 
 
 def _sample_rows(samples: Mapping[str, Sequence[Sample]]) -> list[dict[str, str]]:
@@ -155,8 +163,15 @@ def _sample_rows(samples: Mapping[str, Sequence[Sample]]) -> list[dict[str, str]
             "reference": as_line(first[k].reference, WIDEST),
         }
         | {name: as_line(found[k].answer, WIDEST) for name, found in samples.items()}
-        for k in chosen[:SAMPLES]
+        for k in _spread(chosen)
     ]
+
+
+def _spread(places: Sequence[int]) -> list[int]:
+    """Return so many of them as are shown, from the first to the last: all tasks have some."""
+    if len(places) <= SAMPLES:
+        return list(places)
+    return [places[k * len(places) // SAMPLES] for k in range(SAMPLES)]
 
 
 def _alignments(folder: RunFolder, samples: Sequence[Sample]) -> list[Alignment]:

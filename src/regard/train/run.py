@@ -16,20 +16,19 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers.utils import logging as bars
 
-from regard.data import Corpus, DataWarning, Report, load_corpus
+from regard.data import Corpus, DataWarning, Report
 from regard.data.labels import check_known
 from regard.data.read_file import read_file
 from regard.data.record import Record
 from regard.errors import TaskError
 from regard.learners import Evaluation, Learner, evaluate, learner_class
-from regard.learners.class_weights import check_class_weights
 from regard.learners.pretrained import fit
 from regard.learners.tokenizer import read_tokenizer
 from regard.metrics.translation import signatures
 from regard.metrics.uncertainty import bootstrap
 from regard.modes import Mode
 from regard.tasks.kinds import Task
-from regard.tasks.plan_data import layout_of, plan_task_data
+from regard.tasks.plan_data import layout_of, load_task_data, with_fingerprint
 from regard.tasks.programs import build_mode
 from regard.train import processes
 from regard.train.checkpoint import writing
@@ -140,11 +139,12 @@ def prepare(task: Task) -> tuple[Learner, Corpus]:
     kind = learner_class(task)
     if kind.model_class is not None:
         task = fit(task)
-    corpus = load_corpus(plan_task_data(task))
+    corpus = load_task_data(task)
     corpus.report.refuse()
-    task = _with_fingerprint(task, corpus)
-    check_class_weights(task.training.class_weights, corpus.labels)
-    return kind(task, _tokenizer(kind, task, corpus), corpus.labels), corpus
+    task = with_fingerprint(task, corpus)
+    learner = kind(task, _tokenizer(kind, task, corpus), corpus.labels)
+    learner.check()
+    return learner, corpus
 
 
 def _train(
@@ -223,11 +223,6 @@ def _warn(report: Report) -> None:
     first = report.warnings[0]
     message = f"{len(report.warnings)} remarks on the data, in data.json of the run; {first}"
     warnings.warn(message, DataWarning, stacklevel=3)
-
-
-def _with_fingerprint(task: Task, corpus: Corpus) -> Task:
-    data = task.data.model_copy(update={"sha256": corpus.sha256})
-    return task.model_copy(update={"data": data})
 
 
 def _tokenizer(kind: type[Learner], task: Task, corpus: Corpus) -> PreTrainedTokenizerBase:
@@ -336,13 +331,16 @@ def _scores(
     return scores
 
 
-def evaluate_run(run_dir: str | os.PathLike, data: str | os.PathLike | None = None) -> Evaluation:
+def evaluate_run(
+    run_dir: str | os.PathLike, data: str | os.PathLike | None = None, task: str | None = None
+) -> Evaluation:
     """Score a finished run again.
 
     Args:
         run_dir: The run folder.
         data: Other rows, in a file with the columns or keys of the task's data; None scores the
             run's own held-out rows.
+        task: Which of several tasks that the run joins; None: all of them, on its own rows.
 
     Returns:
         What the model makes of the rows.
@@ -352,10 +350,12 @@ def evaluate_run(run_dir: str | os.PathLike, data: str | os.PathLike | None = No
         DataError: If the data cannot be used.
     """
     learner, model = load_learner(run_dir)
-    settings = learner.task.data
-    corpus = load_corpus(plan_task_data(learner.task))
+    if data is not None or task is not None:
+        learner, model = learner.only(task, model)
+    corpus = load_task_data(learner.task)
     rows = corpus.splits.test
     if data is not None:
+        settings = learner.task.data
         steps = tuple(settings.normalise)
         silent = getattr(settings, "no_answer", False)
         rows = read_file(data, settings.data_kind(), layout_of(settings), steps, silent)

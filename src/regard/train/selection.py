@@ -18,7 +18,6 @@ from regard.learners.evaluation import records_of
 from regard.metrics.records import measures_of
 from regard.tasks.settings import TrainingSettings
 
-LOSS = "loss"
 # How transformers names a score of the validation rows, and the file that holds them.
 VALID = "eval_"
 STATE = "trainer_state.json"
@@ -45,7 +44,7 @@ def rises(learner: Learner, corpus: Corpus) -> bool:
         raise TaskError(
             f"training.{asks} goes by validation rows, but there are none; data.split gives some"
         )
-    if settings.watch == LOSS:
+    if settings.watch in learner.losses:
         return False
     # What needs no model is measured alike.
     guessed = records_of(learner, valid, learner.baseline(train, valid))
@@ -54,7 +53,7 @@ def rises(learner: Learner, corpus: Corpus) -> bool:
     if settings.watch not in known:
         raise TaskError(
             f"training.watch: '{settings.watch}' is not measured; "
-            f"{nearest(settings.watch, [LOSS, *known])}"
+            f"{nearest(settings.watch, [*learner.losses, *known])}"
         )
     return known[settings.watch]
 

@@ -73,7 +73,7 @@ def sitting(task: Task, mode: Mode | None, step: int) -> dict[str, Any]:
         "versions": versions(),
         "code": code_hash(),
         "programs": dict(_program_files(task.mode)),
-        "data": getattr(task.data, "sha256", None),
+        "data": task.fingerprint,
         "mode": None if mode is None else mode.hash,
         "processes": processes.count(),
     }

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from regard.data import load_corpus
 from regard.errors import RegardError, TaskError
 from regard.learners import learner_class
 from regard.tasks import load_task, save_task
 from regard.tasks.kinds import Task
-from regard.tasks.plan_data import plan_task_data
+from regard.tasks.plan_data import load_task_data
 from regard.tasks.vary import check_search, vary
 from regard.train.folder import changes
 from regard.train.trial import Outcome, UnknownMetricError, run_trial
@@ -98,7 +97,7 @@ def tune(
     """
     learner_class(task)
     check_search(task)
-    corpus = load_corpus(plan_task_data(task))
+    corpus = load_task_data(task)
     corpus.report.refuse()
     if not corpus.splits.valid:
         raise TaskError("a search needs validation rows; hold some out, or name data.valid")

@@ -20,10 +20,10 @@ from transformers.trainer_utils import EvalLoopOutput
 from regard.data.record import Record
 from regard.data.split import Splits
 from regard.errors import TaskError
-from regard.learners.batches import EpochExamples, TokenBudgetBatches
-from regard.learners.class_weights import class_weights
+from regard.learners.batches import Batches, EpochExamples
 from regard.learners.evaluation import records_of, values_of
 from regard.learners.guides import GUIDES, GuidedCollate, add_guides
+from regard.learners.joint_model import UNCERTAINTIES
 from regard.learners.learner import Learner, evaluating
 from regard.metrics.records import measures_of
 from regard.tasks.settings import TrainingSettings
@@ -38,7 +38,7 @@ from regard.train.checkpoint import (
 from regard.train.processes import CollateShare, SharedBatches
 from regard.train.r_drop import RDrop, twice
 from regard.train.regularise import Regularisers
-from regard.train.selection import LOSS, VALID, Selection
+from regard.train.selection import VALID, Selection
 from regard.train.tuning import Tuning
 
 # Draws of one process and seed are none of another's.
@@ -66,7 +66,7 @@ class LearnerTrainer(Trainer):
         regularisers: What attention should do, as terms of the loss.
     """
 
-    batches: TokenBudgetBatches
+    batches: Batches
     learner: Learner
     tuning: Tuning
     valid: list[Record]
@@ -98,7 +98,8 @@ class LearnerTrainer(Trainer):
             A loader of all of them, alike in every process.
         """
         dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        return DataLoader(dataset, self.args.eval_batch_size, collate_fn=self.data_collator)
+        batches = list(self.learner.alike(dataset, self.args.eval_batch_size))
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
     def compute_loss(
         self,
@@ -129,15 +130,40 @@ class LearnerTrainer(Trainer):
         return (total, outputs) if return_outputs else total
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log numbers; the loss of the task and each term of its attention apart.
+        """Log numbers; the losses of tasks and each term of attention apart.
 
         Args:
             logs: What the trainer measured.
             *args: As the trainer's own.
             **kwargs: Likewise.
         """
-        apart = self.regularisers.means() if self.regularisers and "loss" in logs else {}
+        apart = {}
+        if "loss" in logs:
+            apart = self.regularisers.means() if self.regularisers else {}
+            apart |= self._learned()
         super().log({**logs, **apart}, *args, **kwargs)
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """Return which weights decay.
+
+        Args:
+            model: The model.
+
+        Returns:
+            Names; the uncertainties of tasks are none of them.
+        """
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if not name.startswith(UNCERTAINTIES)]
+
+    def _learned(self) -> dict[str, float]:
+        """Return what the learner says of training, over all processes."""
+        told = processes.gathered(self.learner.learned())
+        found: dict[str, tuple[float, float]] = {}
+        for one in told:
+            for name, (total, items) in one.items():
+                before, count = found.get(name, (0.0, 0.0))
+                found[name] = before + total, count + items
+        return {name: total / items for name, (total, items) in found.items() if items}
 
     def evaluation_loop(self, dataloader: DataLoader, *_: Any, **__: Any) -> EvalLoopOutput:
         """Return the loss of the validation rows, and the metrics of what the model answers.
@@ -153,20 +179,20 @@ class LearnerTrainer(Trainer):
         model: Any = self.model
         with evaluating(model):
             losses = processes.joined(
-                [self._loss_of(batch) for batch in processes.share(list(dataloader))]
+                [self._losses_of(batch) for batch in processes.share(list(dataloader))]
             )
         answers = processes.joined(self.learner.answer(model, processes.share(self.valid)))
         records = records_of(self.learner, self.valid, answers)
         (measures,) = measures_of(self.learner.task.task, [records], self.learner.options)
-        found = {LOSS: sum(losses) / len(losses), **values_of(measures)}
+        found = {**self.learner.summarise(losses), **values_of(measures)}
         metrics = {f"{VALID}{name}": value for name, value in found.items()}
         return EvalLoopOutput(None, None, metrics, len(self.valid))  # type: ignore[arg-type]
 
-    def _loss_of(self, batch: dict[str, Tensor]) -> float:
+    def _losses_of(self, batch: dict[str, Tensor]) -> dict[str, float]:
         inputs: dict[str, Any] = self._prepare_inputs(batch)
         labels = inputs.pop("labels")
         model: Any = self.model
-        return self.learner.loss(model(**inputs), labels).item()
+        return self.learner.measure(model(**inputs), labels)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Return the length of the gradient, which all processes have alike; refuse to go on."""
@@ -264,10 +290,10 @@ def build_trainer(
     # Alike in length, so that little is padded when they are scored.
     watched.sort(key=lambda example: len(example["input_ids"]))
     watched = [learner.vary(example, f"valid {k}") for k, example in enumerate(watched)]
-    learner.class_weights = class_weights(settings.class_weights, learner.labels, examples)
+    learner.weigh(examples)
     loss = RDrop(learner.loss, settings.r_drop) if settings.r_drop else learner.loss
     order = settings.seed if settings.order_seed is None else settings.order_seed
-    batches = TokenBudgetBatches(examples, settings.batch_tokens, order)
+    batches = learner.batches(examples, order)
     trainer = LearnerTrainer(
         model=tuning.model,
         args=_arguments(settings, checkpoints, selection, learner.batch, watching=bool(watched)),

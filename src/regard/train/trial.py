@@ -116,7 +116,8 @@ def goodness(name: str, value: float) -> float:
     Returns:
         The value, or its negative.
     """
-    return -value if name in LOWER_IS_BETTER else value
+    # That of one of several tasks begins with the task's name.
+    return -value if name.rpartition("/")[2] in LOWER_IS_BETTER else value
 
 
 def folder_of(trials: Path, settings: Mapping[str, Any]) -> RunFolder:

@@ -20,12 +20,15 @@ from regard import hf
 from regard.errors import InputError, RegardError, TaskError
 from regard.hf import tuning
 from regard.hf.quiet import quiet
-from regard.learners.text_model import TextConfig, TextModel
+from regard.learners.joint_model import UNCERTAINTIES, JointModel
+from regard.learners.text_model import TextModel
 from regard.tasks.kinds import Task
 from regard.tasks.tuning_settings import TuningSettings
 
 # What of a model belongs to its task, and is trained whatever else is.
 HEAD = ("head", "head_layers")
+# Where the heads of several tasks stand, and what else is theirs.
+_HEADS = (*HEAD, "parts", "log_variances")
 # AdaLoRA begins with half as much rank again as it ends with, as in its paper.
 _BEGIN = 1.5
 # What PEFT's allocator remembers of every weight.
@@ -105,6 +108,9 @@ class Adapter(Tuning):
         config.modules_to_save = [name for name in HEAD if _has_weights(model, name)] or None
         with quiet():
             self.adapted: Any = tuning.adapt(model, config)
+        for name, weight in model.named_parameters():
+            if name.startswith(UNCERTAINTIES):
+                weight.requires_grad_(True)
         super().__init__(model)
 
     def finish(self, folder: Path) -> PreTrainedModel:
@@ -117,7 +123,7 @@ class Adapter(Tuning):
 class Bottleneck(Adapter):
     """Bottlenecks, which are no linear maps and become a part of the model."""
 
-    def __init__(self, model: TextModel, config: Any) -> None:
+    def __init__(self, model: TextModel | JointModel, config: Any) -> None:
         """Put the adapter in.
 
         Args:
@@ -135,7 +141,7 @@ class Bottleneck(Adapter):
         with quiet():
             self.adapted.save_pretrained(str(folder))
         mode = getattr(self.model, "regard_mode", None)
-        shape: Any = TextConfig.from_dict(self.model.config.to_dict())
+        shape: Any = type(self.model.config).from_dict(self.model.config.to_dict())
         shape.bottleneck = self.options
         made = type(self.model)(shape)
         if mode is not None:
@@ -236,7 +242,7 @@ def _full(model: PreTrainedModel, task: Task) -> Tuning:
 def _head_only(model: PreTrainedModel, task: Task) -> Tuning:
     for name, weight in model.named_parameters():
         parts = name.split(".")
-        weight.requires_grad_(parts[0] in HEAD or "regard" in parts)
+        weight.requires_grad_(parts[0] in _HEADS or "regard" in parts)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise InputError(f"a model for {task.task} has no head of its own; take another method")
     return Tuning(model)
@@ -269,7 +275,7 @@ def _adalora(model: PreTrainedModel, task: Task) -> Tuning:
 
 def _bottleneck(model: PreTrainedModel, task: Task) -> Tuning:
     chosen = _checked(model, task)
-    if not isinstance(model, TextModel):
+    if not isinstance(model, TextModel | JointModel):
         raise InputError(f"bottlenecks are for models with a head; {task.task} has none")
     config = tuning.BottleneckConfig(placement=chosen.method, width=chosen.width)
     return Bottleneck(model, config)
@@ -290,8 +296,12 @@ def _checked(model: PreTrainedModel, task: Task) -> TuningSettings:
 
 
 def _has_weights(model: PreTrainedModel, name: str) -> bool:
-    part = getattr(model, name, None)
-    return isinstance(part, nn.Module) and next(part.parameters(), None) is not None
+    """Return whether a part of the head, of some task's head if there are several, has weights."""
+    owners = [model, *getattr(model, "parts", ())]
+    parts = [getattr(one, name, None) for one in owners]
+    return any(
+        isinstance(part, nn.Module) and next(part.parameters(), None) is not None for part in parts
+    )
 
 
 _METHODS: dict[str, Callable[[PreTrainedModel, Task], Tuning]] = {
