@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "tasks": "errors catalogue data modes",
     "learners": "errors data hf metrics tasks",
     "train": "errors data hf learners metrics tasks modes view",
-    "customise": "errors ir passes catalogue data hf learners metrics modes search tasks train"
+    "customise": "errors ir passes catalogue data hf learners metrics modes nn search tasks train"
     " view",
     "view": "errors ir ops",
     "serve": "errors hf modes view",

@@ -74,6 +74,11 @@ def test_label_with_one_row_is_trained_on():
     assert "text 7" in splits.train
 
 
+def test_rows_of_which_no_two_are_labelled_alike_are_held_out_all_the_same():
+    splits = split(ROWS, 20, 10, stratum=lambda row: row)
+    assert (len(splits.test), len(splits.valid)) == (20, 10)
+
+
 def test_groups_stay_together():
     splits = split_rows(ROWS, HeldOut(10, 10), lambda row: row[-1])
     sides = [{row[-1] for row in part} for part in splits]

@@ -61,7 +61,8 @@ def split_rows(
         rows: Any rows.
         held_out: How many.
         key: What rows share that must stay together.
-        stratum: What each row counts as when the shares are made; None: all alike.
+        stratum: What each row counts as when the shares are made; None: all alike. Rows that are
+            alone in theirs count as alike.
 
     Returns:
         The three parts: training rows in their order, held-out ones in the order of the choice.
@@ -84,6 +85,7 @@ def split_rows(
     strata: dict[str, list[str]] = defaultdict(list)
     for name in order:
         strata["" if stratum is None else stratum(groups[name][0])].append(name)
+    strata = _joined(strata, order)
     sizes = {name: sum(len(groups[one]) for one in names) for name, names in strata.items()}
     tests, valids = (_shares(number, sizes) for number in (test, valid))
     places: dict[str, str] = {}
@@ -94,6 +96,13 @@ def split_rows(
         [row for name in order if places.get(name) == "valid" for row in groups[name]],
         [row for name in order if places.get(name) == "test" for row in groups[name]],
     )
+
+
+def _joined(strata: dict[str, list[str]], order: list[str]) -> dict[str, list[str]]:
+    """Make one stratum of those that cannot be divided."""
+    divided = {label: names for label, names in strata.items() if len(names) > 1}
+    alone = {names[0] for names in strata.values() if len(names) == 1}
+    return {**divided, "\n": [name for name in order if name in alone]} if alone else divided
 
 
 def _count(share: int | float, rows: int) -> int:

@@ -41,12 +41,12 @@ def apply(model: PreTrainedModel, mode: Mode) -> PreTrainedModel:
             f"hf.apply takes a mode, not {mode!r}; make one with rg.Mode(name, encoder=program, …)"
         )
     places = find_places(model)
-    _check_fit(mode, [place for _, place in places.values()], model)
+    check_fit(mode, model)
     made = {}
     for path, (module, place) in places.items():
         groups = mode.at(place.role, place.layer, place.heads, place.numbers)
         if groups is not None:
-            made[path] = _programmed(groups, module, place)
+            made[path] = make_programmed(groups, module, place)
     restore(model)
     before = [(config, config._attn_implementation) for config in _configs(model)]
     model.set_attn_implementation(NAME)
@@ -103,8 +103,18 @@ def _check_asked(
             )
 
 
-def _check_fit(mode: Mode, places: list[Place], model: nn.Module) -> None:
-    """Check that every assignment has a place: one that is dropped in silence helps nobody."""
+def check_fit(mode: Mode, model: nn.Module) -> None:
+    """Check that every assignment has a place: one that is dropped in silence helps nobody.
+
+    Args:
+        mode: The mode.
+        model: The model.
+
+    Raises:
+        InputError: If the model has no such role or layer.
+        UnsupportedError: If the model's attention cannot be replaced.
+    """
+    places = [place for _, place in find_places(model).values()]
     roles = sorted({role for place in places for role in place.numbers})
     for one in mode.assignments:
         layers = sum(one.role in place.numbers for place in places)
@@ -124,7 +134,20 @@ def _check_fit(mode: Mode, places: list[Place], model: nn.Module) -> None:
             )
 
 
-def _programmed(groups: HeadGroups, module: nn.Module, place: Place) -> Programmed:
+def make_programmed(groups: HeadGroups, module: nn.Module, place: Place) -> Programmed:
+    """Make what an attention module runs in the place of its own attention.
+
+    Args:
+        groups: Programs on groups of heads that cover all.
+        module: The attention module.
+        place: Where it stands.
+
+    Returns:
+        A layer of the device, the dtype and the mode, training or not, of the module.
+
+    Raises:
+        InputError: If the programs do not fit the place.
+    """
     try:
         made = Programmed(
             groups, place.heads, place.width, key_heads=place.key_heads,

@@ -20,6 +20,7 @@ from regard.data import Corpus, DataWarning, Report
 from regard.data.labels import check_known
 from regard.data.read_file import read_file
 from regard.data.record import Record
+from regard.data.split import Splits
 from regard.errors import TaskError
 from regard.learners import Evaluation, Learner, evaluate, learner_class
 from regard.learners.pretrained import fit
@@ -76,6 +77,7 @@ def train(
     on_report: Callable[[Report], None] | None = None,
     watchers: Sequence[TrainerCallback] = (),
     test: bool = True,
+    begin: Callable[[PreTrainedModel, Learner, Splits[Record]], Tuning] | None = None,
 ) -> Result:
     """Train a task's model and score it on its held-out rows.
 
@@ -87,10 +89,10 @@ def train(
         run_dir: The run folder.
         resume: Continue the run that is there.
         progress: Show a progress bar.
-        on_report: Is told what was found in the data that training goes on with. None: a
-            DataWarning says how much it is.
+        on_report: Is told what was found in the data; None: a DataWarning says how much it is.
         watchers: Who else is told of each step.
         test: Score the test rows too. A search does not: it sees the validation rows alone.
+        begin: Says what of the model is trained, and may change it; None: as the task says.
 
     Returns:
         Where the run has come to.
@@ -109,7 +111,7 @@ def train(
         check_r_drop(learner)
         selection = Selection(task.training, rises(learner, corpus))
         model = build_model(learner, mode)
-        tuning = begin_tuning(model, task)
+        tuning = begin(model, learner, corpus.splits) if begin else begin_tuning(model, task)
         running: Mode | None = getattr(model, "regard_mode", None)
         folder = RunFolder(Path(run_dir))
         if processes.is_first():
