@@ -12,6 +12,7 @@ from regard.cli import (
     cheapen,
     check,
     compare,
+    customise,
     data,
     evaluate,
     explain,
@@ -89,6 +90,6 @@ app.command("data")(data.check_data)
 app.command("schema")(schema.print_schema)
 for command in (
     *(train.train, evaluate.evaluate, compare.compare, predict.predict, translate.translate),
-    *(tune.tune, verdict.verdict, cache.cache),
+    *(tune.tune, customise.customise, verdict.verdict, cache.cache),
 ):
     app.command()(command)

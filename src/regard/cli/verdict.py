@@ -55,8 +55,8 @@ def verdict(
     """Train modes and plain attention with several seeds, and say what is shown on test rows."""
     # Here, so that `regard --help` does not wait for torch.
     from regard.customise.verdict import judge_modes
-    from regard.customise.verdict_plan import Terms, VerdictFolder
-    from regard.customise.verdict_report import verdict_lines, write_verdict
+    from regard.customise.verdict.plan import Terms, VerdictFolder
+    from regard.customise.verdict.report import verdict_lines, write_verdict
     from regard.tasks import load_task
 
     folder = VerdictFolder(runs or Path("verdicts") / task.stem)

@@ -325,7 +325,7 @@ _ALL = (
     Planted(
         "majority", "what most of a token and its two neighbours on each side are", TAGGING,
         _draw_majority, _majorities, lambda row: [one.upper() for one in row["tokens"]],
-        "encoder", _any_of("window", "distance"), 0.75,
+        "encoder", _any_of("window", "distance", "ranges"), 0.75,
     ),
     Planted(
         "needle", "the value of the one key that is asked for, among many", CLASSIFICATION,

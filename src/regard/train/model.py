@@ -82,7 +82,7 @@ def load_learner(run_dir: str | os.PathLike) -> tuple[Learner, PreTrainedModel]:
     labels = list(names.values())
     learner = kind(task, tokenizer, labels)
     outputs = getattr(model.config, "outputs", len(labels))
-    if task.data.data_kind().labels is not None and len(labels) != outputs:
+    if len(labels) != outputs and task.data.data_kind().labels is not None:
         raise FileError(
             f"{folder.model / 'config.json'}: id2label names {len(labels)} labels, and the model "
             f"has {outputs} outputs; put the run's own file back, or train anew"

@@ -69,6 +69,19 @@ class Result:
         return self.metrics is not None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What runs of one task have in common, so that it is read once.
+
+    Attributes:
+        corpus: The records.
+        tokenizer: The subwords.
+    """
+
+    corpus: Corpus
+    tokenizer: PreTrainedTokenizerBase
+
+
 def train(
     task: Task,
     run_dir: str | os.PathLike,
@@ -78,6 +91,7 @@ def train(
     watchers: Sequence[TrainerCallback] = (),
     test: bool = True,
     begin: Callable[[PreTrainedModel, Learner, Splits[Record]], Tuning] | None = None,
+    known: Known | None = None,
 ) -> Result:
     """Train a task's model and score it on its held-out rows.
 
@@ -93,6 +107,7 @@ def train(
         watchers: Who else is told of each step.
         test: Score the test rows too. A search does not: it sees the validation rows alone.
         begin: Says what of the model is trained, and may change it; None: as the task says.
+        known: What `know` returned for this task; None: it is read anew.
 
     Returns:
         Where the run has come to.
@@ -106,7 +121,7 @@ def train(
     if not resume and processes.is_first():
         check_free(run_dir)
     with working(task.training.threads):
-        learner, corpus = prepare(task)
+        learner, corpus = prepare(task, known)
         task = learner.task
         check_r_drop(learner)
         selection = Selection(task.training, rises(learner, corpus))
@@ -125,11 +140,12 @@ def train(
         return _train(learner, tuning, folder, corpus, selection, [*watchers, *bar], scored)
 
 
-def prepare(task: Task) -> tuple[Learner, Corpus]:
+def prepare(task: Task, known: Known | None = None) -> tuple[Learner, Corpus]:
     """Read the rows of a task and make what feeds and judges its model.
 
     Args:
         task: The task.
+        known: What `know` returned for it; None: it is read anew.
 
     Returns:
         The learner, whose task has the fingerprint of its data, and the rows.
@@ -141,12 +157,28 @@ def prepare(task: Task) -> tuple[Learner, Corpus]:
     kind = learner_class(task)
     if kind.model_class is not None:
         task = fit(task)
+    known = known or know(task)
+    learner = kind(with_fingerprint(task, known.corpus), known.tokenizer, known.corpus.labels)
+    learner.check()
+    return learner, known.corpus
+
+
+def know(task: Task) -> Known:
+    """Read the data of a task, and its subwords or learn them.
+
+    Args:
+        task: The task.
+
+    Returns:
+        What `train` takes.
+
+    Raises:
+        TaskError: If there is no learning this task.
+        DataError: If the data cannot be used.
+    """
     corpus = load_task_data(task)
     corpus.report.refuse()
-    task = with_fingerprint(task, corpus)
-    learner = kind(task, _tokenizer(kind, task, corpus), corpus.labels)
-    learner.check()
-    return learner, corpus
+    return Known(corpus, _tokenizer(learner_class(task), task, corpus))
 
 
 def _train(
