@@ -16,6 +16,7 @@ from regard.cli import (
     data,
     evaluate,
     explain,
+    gates,
     modes,
     predict,
     schema,
@@ -90,6 +91,6 @@ app.command("data")(data.check_data)
 app.command("schema")(schema.print_schema)
 for command in (
     *(train.train, evaluate.evaluate, compare.compare, predict.predict, translate.translate),
-    *(tune.tune, customise.customise, verdict.verdict, cache.cache),
+    *(tune.tune, customise.customise, gates.gates, verdict.verdict, cache.cache),
 ):
     app.command()(command)

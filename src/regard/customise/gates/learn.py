@@ -7,7 +7,7 @@ rows, and are annealed to one; training then goes on with the winners. Leaves to
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from regard.customise.gates.offers import Candidates, space_of
 from regard.customise.gates.prices import charge_for, prices_of
 from regard.customise.gates.schedule import Schedule
 from regard.customise.gates.tuning import Gating
+from regard.customise.references import find_mode
 from regard.data.record import Record
 from regard.data.split import Splits
 from regard.errors import InputError, TaskError
@@ -29,6 +30,7 @@ from regard.learners.evaluation import records_of, values_of
 from regard.metrics.records import measures_of
 from regard.modes import Mode, load_mode
 from regard.search import Batch, Children
+from regard.search.space import Space
 from regard.tasks.kinds import Task
 from regard.train import processes, train
 from regard.train.folder import RunFolder
@@ -83,7 +85,7 @@ class Gates:
 
 def learn_gates(
     task: Task,
-    candidates: Candidates | None,
+    candidates: Candidates | Sequence[str] | None,
     run_dir: str | os.PathLike,
     *,
     steps: int | None = None,
@@ -101,8 +103,9 @@ def learn_gates(
 
     Args:
         task: The task; its own mode stays where no candidate says anything.
-        candidates: Modes, or programs for every role that admits them, by name. None: plain
-            attention, and the ready modes that fit.
+        candidates: Modes, or programs for every role that admits them, by name; or references to
+            them (ready modes, a mode's .json file, programs), with plain attention beside them.
+            None: plain attention, and the ready modes that fit.
         run_dir: The run folder.
         steps: How many; None: as the task says.
         seed: Of weights, batches and dropout; None: as the task says.
@@ -198,11 +201,23 @@ def _obstacles(task: Task) -> Iterator[tuple[str, str]]:
         yield "gates are learned in one process", "start it without torchrun"
 
 
+def _named(candidates: Candidates | Sequence[str] | None, space: Space) -> Candidates:
+    """Return candidates by name, those that were only referred to among them."""
+    if isinstance(candidates, Mapping):
+        return candidates
+    starts = {mode.name: mode for mode in Children(space).starts()}
+    if candidates is None:
+        return starts
+    plain = next(iter(starts))
+    found = [find_mode(reference, space) for reference in candidates]
+    return {plain: starts[plain], **{mode.name: mode for mode in found}}
+
+
 @dataclass(frozen=True)
 class _Begin:
     """Puts gates into the model of a run."""
 
-    candidates: Candidates | None
+    candidates: Candidates | Sequence[str] | None
     path: Path
     schedule: Schedule
     cost: float
@@ -210,9 +225,7 @@ class _Begin:
     resume: bool
 
     def __call__(self, model: PreTrainedModel, learner: Learner, splits: Splits[Record]) -> Tuning:
-        candidates = self.candidates
-        if candidates is None:
-            candidates = {mode.name: mode for mode in Children(space_of(model)).starts()}
+        candidates = _named(self.candidates, space_of(model))
         gated = GatedModel(model, candidates, self.head_groups)
         folder = self._folder(candidates, gated, learner, splits.train)
         inner = begin_tuning(model, learner.task)

@@ -4,22 +4,19 @@ Leaves to others: what they are worth (`judge`), the search that found them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
 from regard.catalogue import VARIANTS
-from regard.catalogue.find_program import load_program, names_variant
+from regard.customise.references import find_mode
 from regard.customise.verdict.plan import PLAIN, Contender
-from regard.errors import InputError, TaskError, located, nearest
+from regard.errors import InputError, TaskError, located
 from regard.hf.places import find_places
 from regard.ir.contracts import Contract
 from regard.ir.program import AttentionProgram
-from regard.modes import READY, Assignment, Mode
-from regard.modes.files import load
+from regard.modes import Mode
 from regard.passes.contracts.prove import prove
-from regard.search.admit import find_faults
 from regard.search.space import Layers, Space
 
 CAUSAL = Contract("causal")
@@ -65,52 +62,13 @@ def find_contenders(
     named += [] if random is None else [("random", random)]
     found = [Contender(PLAIN, PLAIN)]
     for kind, reference in named:
-        mode = reference if isinstance(reference, Mode) else _find_mode(reference, space)
+        mode = reference if isinstance(reference, Mode) else find_mode(reference, space)
         one = Contender(_folder_name(mode.name), kind, mode)
         shown = mode.name if isinstance(reference, Mode) else reference
         _check_alone(one, shown, found)
         _check_programs(mode, shown)
         found.append(one)
     return tuple(found)
-
-
-def _find_mode(reference: str, space: Space) -> Mode:
-    if reference in READY:
-        return _ready_mode(reference, space)
-    if reference.endswith(".json"):
-        loaded = load(reference)
-        return loaded if isinstance(loaded, Mode) else _mode_of(loaded, reference, space)
-    name = reference.partition("(")[0].strip()
-    if names_variant(reference) and name not in VARIANTS:
-        known: Mapping[str, object] = {**READY, **VARIANTS}
-        hint = nearest(name, known).partition("known: ")[0].strip()
-        raise InputError(
-            f"there is no mode '{reference}'; {hint + ' ' if hint else ''}`regard modes` lists "
-            "ready modes and `regard catalogue` programs; a mode's file ends in .json"
-        )
-    return _mode_of(load_program(reference), reference, space)
-
-
-def _ready_mode(name: str, space: Space) -> Mode:
-    ready = READY[name]
-    roles = [role for role in space.roles if role in ready.programs]
-    if not roles:
-        raise InputError(
-            f"mode {name} has nothing for this model: it speaks to {', '.join(ready.programs)}, "
-            f"and the model has {', '.join(space.roles)}"
-        )
-    return ready(*roles)
-
-
-def _mode_of(program: AttentionProgram, reference: str, space: Space) -> Mode:
-    """Return a program as a mode of every role that admits it."""
-    faults = {role: find_faults(program.root, role, space) for role in space.roles}
-    admitted = [role for role, found in faults.items() if not found]
-    if not admitted:
-        why = "; ".join(f"{role}: {found[0]}" for role, found in faults.items())
-        raise InputError(f"'{reference}' can run nowhere in this model: {why}")
-    name = Path(reference).stem if reference.endswith(".json") else program.name
-    return Mode(name, reference, [Assignment(role, program) for role in admitted])
 
 
 def _folder_name(name: str) -> str:
