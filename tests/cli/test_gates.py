@@ -49,7 +49,7 @@ def test_it_says_what_each_head_runs_and_goes_on_after_an_interrupt(tmp_path, mo
     ("words", "message"),
     [
         (["none.yaml"], "error: none.yaml: there is no such file\n"),
-        (["TASK", "lokal"], "error: there is no mode 'lokal'; did you mean 'local'?"),
+        (["TASK", "locl"], "error: there is no mode 'locl'; did you mean 'local'?"),
         (["TASK", "none.json"], "error: none.json: "),
         (["TASK", "--cost", "-1"], "error: cost=-1.0 must be a number from 0"),
         (["TASK", "--resume"], "error: runs/toy-gates"),
