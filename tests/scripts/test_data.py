@@ -2,16 +2,19 @@
 
 import io
 import json
+import re
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from home_sentences import home_sentences
 
 from regard.tasks import load_task
 from scripts import data
 
 TASKS = sorted((Path(data.__file__).parents[1] / "tasks").glob("*.yaml"))
+KINDS = ("classification", "tagging", "translation", "language_modelling")
 RATED = "1\t2.5\tA joy\n2\t-0.5\tToo  long \n3\t0.0\tSo so\n"
 
 
@@ -70,10 +73,45 @@ def test_archive_without_the_ratings_is_named(package):
 def test_names_are_listed_and_checked(capsys):
     data.main([])
     assert capsys.readouterr().out.startswith("movies ")
-    with pytest.raises(SystemExit, match="there is no data set 'books'; known: movies, minilm"):
+    with pytest.raises(SystemExit, match=r"no data set .books.; known: movies, news, intents"):
         data.main(["books"])
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.name)
 def test_task_file_is_understood(path):
-    assert load_task(path).task in ("classification", "tagging")
+    assert load_task(path).task in KINDS
+
+
+def test_news_are_the_editorials(package):
+    inner = packed({"hutto_ICWSM_2014/nytEditorialSnippets_GroundTruth.txt": RATED.encode()})
+    home = package(packed({"v/additional_resources/hutto_ICWSM_2014.tar.gz": inner}))
+    data.main(["news"])
+    assert len((home / "news.jsonl").read_text().splitlines()) == 2
+
+
+def test_sentences_are_drawn_from_templates_and_belong_to_one_intent(tmp_path):
+    on = ["(turn|switch) on [<the>] {name}", "{color} (please;now)"]
+    stop = ["stop {minutes} minutes", "turn on the robot"]
+    told = {
+        "intents": {"On": {"data": [{"sentences": on}]}, "Stop": {"data": [{"sentences": stop}]}},
+        "expansion_rules": {"the": "(the|my)"},
+        "lists": {
+            "color": {"values": [{"in": "red", "out": 1}, "dark [blue]"]},
+            "minutes": {"range": {"from": 1, "to": 3}},
+        },
+    }
+    (tmp_path / "en.json").write_text(json.dumps(told))
+    rows = home_sentences(tmp_path / "en.json")
+    assert rows == home_sentences(tmp_path / "en.json")
+    texts = [row["text"] for row in rows]
+    assert len(set(texts)) == len(texts)
+    labels = dict(zip(texts, (row["label"] for row in rows), strict=True))
+    assert labels["turn on the robot"] == "On"
+    assert {text for text in texts if labels[text] == "Stop"} == {
+        f"stop {minutes} minutes" for minutes in (1, 2, 3)
+    }
+    assert {"red please now", "dark now please", "dark blue now please"} <= labels.keys()
+    said = re.compile(
+        r"(turn|switch) on (the |my |)[a-z ]+|(red|dark|dark blue) (please now|now please)"
+    )
+    assert all(said.fullmatch(text) for text in texts if labels[text] == "On")
