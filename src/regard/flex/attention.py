@@ -16,6 +16,7 @@ from regard.flex.captured import Sizes
 from regard.flex.remember import find_program
 from regard.flex.tracing import Origin
 from regard.ops.attend import attend
+from regard.ops.autocast import as_autocast
 
 # What torch's kernels are tuned by. All are about speed on GPUs, so none changes a result.
 _KERNEL_OPTIONS = (
@@ -89,7 +90,7 @@ def _attend(
     backend: str,
 ) -> Any:
     _check_rows(query, key, value, enable_gqa, block_mask)
-    query, key, value = _as_autocast(query, key, value)
+    query, key, value = as_autocast(query, key, value)
     if key.shape[0] != query.shape[0]:
         key, value = (rows.expand(query.shape[0], -1, -1, -1) for rows in (key, value))
     origin = origin_of(query, key, scale)
@@ -125,14 +126,6 @@ def origin_of(query: Tensor, key: Tensor, scale: float | None) -> Origin:
     batch, heads, queries, _ = query.shape
     sizes = Sizes(batch, heads, key.shape[1], queries, key.shape[2])
     return Origin(None if scale is None else float(scale), dtype, query.device, sizes)
-
-
-def _as_autocast(*rows: Tensor) -> tuple[Tensor, ...]:
-    kind = rows[0].device.type
-    if not torch.is_autocast_enabled(kind) or rows[0].dtype == torch.float64:
-        return rows
-    dtype = torch.get_autocast_dtype(kind)
-    return tuple(row.to(dtype) for row in rows)
 
 
 def _check_options(return_lse: bool, return_aux: Any, options: Mapping[str, Any] | None) -> None:

@@ -25,6 +25,7 @@ from regard.hf.watching import watched
 from regard.ir import nodes as n
 from regard.ir.program import AttentionProgram
 from regard.nn.programmed import Programmed, attend_in_layer, draw_seed
+from regard.ops.autocast import as_autocast
 from regard.passes.restrict_where import restrict_where
 
 NAME = "regard"
@@ -172,7 +173,7 @@ def attention_function(
 
 def _attend(
     module: nn.Module,
-    rows: tuple[Tensor, Tensor, Tensor],
+    rows: tuple[Tensor, ...],
     attention_mask: Tensor | None,
     scaling: float | None,
     dropout: float,
@@ -180,7 +181,7 @@ def _attend(
 ) -> tuple[Tensor, Tensor | None]:
     if NAME not in AttentionMaskInterface._global_mapping:
         raise _without_masks(module)
-    query, key, _ = rows
+    query, key, _ = rows = as_autocast(*rows)
     own = read_own(module, query, scaling, options)
     sight = sight_of(module, query, key, attention_mask, options.get("is_causal"))
     if sight.bias is not None:
