@@ -37,6 +37,8 @@ def test_it_tells_what_was_found_and_goes_on_after_an_interrupt(tmp_path, monkey
     assert re.search(r"∞ left  rung \d/3  \w+: BLEU [\d.e-]+; best so far", done.stderr)
     assert re.search(r"^\w+: BLEU [\d.e-]+ on validation rows.*2 candidates in \d", done.stdout)
     assert f"task: {study}/best.yaml\nreport: {study}/report.html\n" in done.stdout
+    told = f"regard verdict {path} '{study}/mode.json'" in done.stdout
+    assert told == (study / "mode.json").is_file()
 
 
 @pytest.mark.parametrize(

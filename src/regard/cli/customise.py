@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from regard.customise import Progress
+    from regard.customise import Progress, Result
 
 # What a shell reports of a command that Ctrl-C ended.
 INTERRUPTED = 130
@@ -52,7 +52,6 @@ def customise(
     # Here, so that `regard --help` does not wait for torch.
     from regard.customise import Options, parse_duration
     from regard.customise import customise as customise_task
-    from regard.customise.report import summary
     from regard.tasks import load_task
 
     seconds = None if budget is None else parse_duration(budget)
@@ -61,13 +60,10 @@ def customise(
     found = customise_task(
         load_task(task, settings or ()), folder, options, resume, on_progress=_show
     )
-    for one in found.refusals:
-        typer.echo(f"refused proposal: {one}", err=True)
-    typer.echo(summary(found))
-    if found.mode is not None:
-        typer.echo(f"mode: {found.folder.mode}")
-    typer.echo(f"task: {found.folder.best}")
-    typer.echo(f"report: {found.folder.report}")
+    _tell(found)
+    if found.mode is not None and not settings:
+        judge = shlex.join(["regard", "verdict", str(task), str(found.folder.mode)])
+        typer.echo(f"what of it holds on the test rows: {judge}")
     if found.stopped == "interrupt":
         given = {
             "study": folder, "budget": budget, "trials": trials, "objective": objective,
@@ -75,6 +71,19 @@ def customise(
         }  # fmt: skip
         typer.echo(f"stopped; go on with: {_again([str(task), *(settings or ())], given)}")
         raise typer.Exit(INTERRUPTED)
+
+
+def _tell(found: "Result") -> None:
+    """Print what came of a search, and where it lies."""
+    from regard.customise.report import summary
+
+    for one in found.refusals:
+        typer.echo(f"refused proposal: {one}", err=True)
+    typer.echo(summary(found))
+    if found.mode is not None:
+        typer.echo(f"mode: {found.folder.mode}")
+    typer.echo(f"task: {found.folder.best}")
+    typer.echo(f"report: {found.folder.report}")
 
 
 def _again(words: list[str], given: dict[str, object]) -> str:
