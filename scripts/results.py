@@ -34,10 +34,11 @@ RUNS = HOME / "runs" / "results"
 TUNINGS = {
     "lora": ["tuning.method=lora"],
     "adalora": ["tuning.method=adalora"],
-    "houlsby": ["tuning={method: houlsby}", "training.lr=1e-3"],
-    "pfeiffer": ["tuning={method: pfeiffer}", "training.lr=1e-3"],
-    "full": ["tuning={method: full}", "training.lr=1e-4"],
+    "houlsby": ["tuning=null", "tuning.method=houlsby"],
+    "pfeiffer": ["tuning=null", "tuning.method=pfeiffer"],
+    "full": ["tuning=null", "training.lr=1e-4"],
 }
+PLAIN = "mode={encoder: scaled_dot_product, decoder: causal, cross: scaled_dot_product}"
 VARIANTS: dict[str, dict[str, list[str]]] = {
     "addresses": {"plain": [], "reader": ["mode={encoder: reader}"]},
     "addresses-minilm": {"plain": [], "reader": ["mode={encoder: reader}"]},
@@ -45,8 +46,8 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
     "news": {"plain": [], "selective": ["mode={encoder: selective}"]},
     "movies": {"plain": [], "selective": ["mode={encoder: selective}"]},
     "news-tuning": TUNINGS,
-    "novels": {"plain": [], "sequential": ["mode={decoder: sequential}"]},
-    "verses": {"plain": [], "aligned": ["mode={cross: aligned}"]},
+    "novels": {"plain": ["mode={decoder: causal}"], "sequential": ["mode={decoder: sequential}"]},
+    "verses": {"plain": [PLAIN], "aligned": [PLAIN, "mode.cross=aligned"]},
     "interface": {"plain": [], "reader": ["mode.encoder=reader"]},
 }
 

@@ -56,6 +56,24 @@ def test_command_line_has_the_last_word_with_paths_from_where_one_is(files, monk
     assert task.data.labels == ["no", "yes"]
 
 
+def test_null_takes_a_part_back_whole(tmp_path):
+    path = tmp_path / "t.yaml"
+    begun = "task: tagging\ndata: {path: a.csv}\nmodel: {pretrained: p}\n"
+    tuned = "tuning: {method: lora, rank: 4, targets: [q]}\ntraining: {seed: 3, warmup: 5}\n"
+    path.write_text(begun + tuned)
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(begun)
+    assert load_task(path).tuning.rank == 4
+    whole = load_task(plain)
+    assert load_task(path, ["tuning=null", "training=null"]) == whole
+    assert load_task(path, ["training.seed=null"]).training.warmup == 5
+    assert load_task(path, ["training.seed=null"]).training.seed == whole.training.seed
+    adapters = load_task(path, ["tuning=null", "tuning.method=houlsby"]).tuning
+    assert (adapters.method, adapters.targets) == ("houlsby", whole.tuning.targets)
+    with pytest.raises(TaskError, match="command line: data: should have parts, found None"):
+        load_task(path, ["data=null"])
+
+
 def test_kind_may_be_chosen_on_the_command_line(tmp_path):
     (tmp_path / "t.yaml").write_text("task: tagging\ndata: {path: a.csv}\n")
     assert isinstance(load_task(tmp_path / "t.yaml", ["task=classification"]), ClassificationTask)

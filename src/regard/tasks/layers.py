@@ -7,6 +7,7 @@ Leaves to others: what the keys mean (`kinds`).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -107,7 +108,7 @@ def merge_layers(layers: Sequence[Layer], schema: type[BaseModel]) -> Layer:
     for layer in layers:
         _merge(values, _with_paths(layer.values, schema, layer.folder), layer, ())
         origins |= layer.origins
-    return Layer(values, layers[-1].folder, origins)
+    return Layer(_without_taken_back(values, schema), layers[-1].folder, origins)
 
 
 def _merge(into: dict[str, Any], values: dict[str, Any], layer: Layer, key: Key) -> None:
@@ -121,6 +122,19 @@ def _merge(into: dict[str, Any], values: dict[str, Any], layer: Layer, key: Key)
             )
         else:
             into[name] = value
+
+
+def _without_taken_back(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
+    """Return settings without those that a later layer took back by null."""
+    found = dict(values)
+    for name, info in schema.model_fields.items():
+        value, inner = found.get(name), part_of(info.annotation)
+        means_something = info.is_required() or NoneType in get_args(info.annotation)
+        if name in found and value is None and not means_something:
+            del found[name]
+        elif inner is not None and isinstance(value, dict):
+            found[name] = _without_taken_back(value, inner)
+    return found
 
 
 def _origins_of(layer: Layer) -> set[str]:
